@@ -1,0 +1,57 @@
+# openherd: `make demo` to see it work, `make test` to check it, `make help` for the rest.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+JOBS ?= 2
+# One thread a process: tests run JOBS processes side by side.
+RUN := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+SOURCES := pyproject.toml setup.py constraints.txt
+
+.PHONY: help demo test test-slow lint format bench train-tiny clean
+.DEFAULT_GOAL := help
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "openherd needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv .venv
+
+# What is needed to use the models, then what is needed to work on them: each once, until SOURCES change.
+.venv/.installed: $(SOURCES) | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[world]'
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[world,test,lint]'
+	@touch $@
+
+demo: .venv/.installed  ## caption held-out pictures with the model that ships, and question it
+	@$(BIN)/python -m multimodal.commands.demo
+
+test: .venv/.installed-dev  ## the tests, but the slow ones
+	$(RUN) $(BIN)/python -m pytest -n $(JOBS) -m "not slow and not gpu"
+
+test-slow: .venv/.installed-dev  ## the slow tests
+	$(RUN) $(BIN)/python -m pytest -n $(JOBS) -m "slow and not gpu"
+
+lint: .venv/.installed-dev  ## style, types, spelling, import direction
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy language vision multimodal
+	$(BIN)/codespell
+	$(BIN)/lint-imports
+
+format: .venv/.installed-dev  ## put the code in form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.installed-dev  ## time it against other implementations
+	$(BIN)/python -m benchmarks
+
+train-tiny: .venv/.installed-dev  ## make the model that ships again, from one seed (hours)
+	$(BIN)/python -m multimodal.world.train
+
+clean:  ## remove what was made, but the environment
+	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

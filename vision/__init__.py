@@ -1,0 +1,1 @@
+"""Pictures: tiles, image encoder, public backbones, cross-attention adapter."""
