@@ -1,0 +1,1 @@
+"""Transformer parts that every model of the project shares."""
