@@ -1,0 +1,89 @@
+"""Every tensor that crosses a boundary, with its shape: what the processor makes and models read."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+IGNORED = -100
+"""Target of a position that carries no loss."""
+
+
+@dataclass(kw_only=True)
+class Images:
+    """The pictures of a batch, as tiles one after another."""
+
+    tiles: Tensor
+    """Pixels of all real tiles, picture by picture and row by row, [tiles, 3, height, width]."""
+    arrangements: Tensor
+    """Tile rows and tile columns of each picture, [images, 2] int64."""
+    rows: Tensor
+    """Batch row that each picture stands in, [images] int64, rising."""
+
+    @property
+    def of_tiles(self) -> Tensor:
+        """Picture that each tile belongs to, [tiles]."""
+        counts = self.arrangements.prod(dim=1)
+        return torch.arange(len(counts), device=counts.device).repeat_interleave(
+            counts, output_size=len(self.tiles)
+        )
+
+    def to(
+        self, device: Any = None, *, dtype: torch.dtype | None = None, non_blocking: bool = False
+    ) -> "Images":
+        """Move to a device; ``dtype`` changes the pixels alone."""
+        return _moved(self, device, dtype, non_blocking)
+
+    def pin_memory(self) -> "Images":
+        """Page-locked copies, for asynchronous transfer."""
+        return _pinned(self)
+
+
+@dataclass(kw_only=True)
+class Batch:
+    """Rows of tokens, what they are trained on, and the pictures that they see."""
+
+    tokens: Tensor
+    """[batch, tokens] int64, padded on the right."""
+    lengths: Tensor
+    """Real tokens of each row, [batch] int64."""
+    targets: Tensor | None = None
+    """Token wanted after each position, [batch, tokens]; IGNORED where there is no loss."""
+    documents: Tensor | None = None
+    """Number of the packed document that each token belongs to, [batch, tokens]."""
+    images: Images | None = None
+    visible: Tensor | None = None
+    """Whether a token may see the m-th picture of its row, [batch, tokens, images] bool."""
+
+    @property
+    def num_targets(self) -> int:
+        """Positions that carry loss."""
+        return 0 if self.targets is None else int((self.targets != IGNORED).sum())
+
+    def to(
+        self, device: Any = None, *, dtype: torch.dtype | None = None, non_blocking: bool = False
+    ) -> "Batch":
+        """Move to a device; ``dtype`` changes the pixels alone."""
+        return _moved(self, device, dtype, non_blocking)
+
+    def pin_memory(self) -> "Batch":
+        """Page-locked copies, for asynchronous transfer."""
+        return _pinned(self)
+
+
+def _moved(part: Any, device: Any, dtype: torch.dtype | None, non_blocking: bool) -> Any:
+    def move(value: Any) -> Any:
+        if isinstance(value, Images):
+            return value.to(device, dtype=dtype, non_blocking=non_blocking)
+        if isinstance(value, Tensor):
+            kind = dtype if value.is_floating_point() else None
+            return value.to(device, kind, non_blocking=non_blocking)
+        return value
+
+    return type(part)(**{field.name: move(getattr(part, field.name)) for field in fields(part)})
+
+
+def _pinned(part: Any) -> Any:
+    values = {field.name: getattr(part, field.name) for field in fields(part)}
+    return type(part)(**{k: None if v is None else v.pin_memory() for k, v in values.items()})

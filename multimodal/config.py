@@ -1,0 +1,124 @@
+"""The composition as a config: the core, what is added to it, and how pictures reach it."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from language.config import LLAMA_CONFIGS, LlamaConfig
+from language.config_dict import config_from_dict, config_to_dict
+from vision.adapter import ImageAdapterConfig
+from vision.encoder import IMAGE_ENCODERS, ImageEncoderConfig
+from vision.tiles import TilesConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultimodalConfig:
+    """A language core and the image parts beside it; without them it is the core alone."""
+
+    language: LlamaConfig
+    image_encoder: ImageEncoderConfig | None = None
+    image_adapter: ImageAdapterConfig | None = None
+    tiles: TilesConfig | None = None
+    """How pictures are cut; its tile_size is the encoder's image_size."""
+    extra_tokens: int = 0
+    """Trainable embeddings beside the frozen table, for ids from language.vocab_size on."""
+    visibility: Literal["until_next", "all_before"] = "until_next"
+    """Pictures that a token sees: the latest run of them (Llama 3.2), or every one before it."""
+
+    def __post_init__(self) -> None:
+        parts = (self.image_encoder, self.image_adapter, self.tiles)
+        if any(part is None for part in parts):
+            if any(part is not None for part in parts):
+                raise ValueError("image_encoder, image_adapter and tiles come together or not at all")
+            return
+        assert self.image_encoder and self.image_adapter and self.tiles
+        if self.image_adapter.dim != self.language.dim:
+            raise ValueError(
+                f"image_adapter.dim ({self.image_adapter.dim}) must equal language.dim "
+                f"({self.language.dim})"
+            )
+        if self.image_adapter.feature_dim != self.image_encoder.feature_dim:
+            raise ValueError(
+                f"image_adapter.feature_dim ({self.image_adapter.feature_dim}) must equal the "
+                f"encoder's ({self.image_encoder.feature_dim})"
+            )
+        if max(self.image_adapter.positions, default=0) > self.language.num_layers:
+            raise ValueError(
+                f"image_adapter.positions {self.image_adapter.positions} go past the core's "
+                f"{self.language.num_layers} layers"
+            )
+        if self.tiles.tile_size != self.image_encoder.image_size:
+            raise ValueError(
+                f"tiles.tile_size ({self.tiles.tile_size}) must equal image_encoder.image_size "
+                f"({self.image_encoder.image_size})"
+            )
+        if self.tiles.max_num_tiles > self.image_encoder.max_num_tiles:
+            raise ValueError(
+                f"tiles.max_num_tiles ({self.tiles.max_num_tiles}) is more than the encoder's "
+                f"({self.image_encoder.max_num_tiles})"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for ``config.json``."""
+        return config_to_dict(self)
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> "MultimodalConfig":
+        """The config that :meth:`to_json` gave.
+
+        Raises:
+            ValueError: an unknown key or values that do not go together.
+        """
+        return config_from_dict(MultimodalConfig, data)
+
+
+def paper_adapter(core: LlamaConfig, *, feature_dim: int) -> ImageAdapterConfig:
+    """The paper's adapter: a layer after every fourth self-attention layer (section 7.2)."""
+    return ImageAdapterConfig(
+        positions=tuple(range(4, core.num_layers + 1, 4)),
+        dim=core.dim,
+        num_heads=core.num_heads,
+        num_kv_heads=core.num_kv_heads,
+        head_dim=core.head_dim,
+        ffn_dim=core.ffn_dim,
+        feature_dim=feature_dim,
+        norm_eps=core.norm_eps,
+    )
+
+
+def released_adapter(core: LlamaConfig, *, feature_dim: int) -> ImageAdapterConfig:
+    """Llama 3.2 Vision's adapter: before blocks 3, 7, 11, ... of the core."""
+    positions = tuple(range(3, core.num_layers, 4))
+    return replace(paper_adapter(core, feature_dim=feature_dim), positions=positions)
+
+
+def _paper(core: LlamaConfig) -> MultimodalConfig:
+    encoder = IMAGE_ENCODERS["vit-h-14"]
+    return MultimodalConfig(
+        language=core,
+        image_encoder=encoder,
+        image_adapter=paper_adapter(core, feature_dim=encoder.feature_dim),
+        tiles=TilesConfig(tile_size=encoder.image_size),
+        extra_tokens=8,
+        visibility="all_before",
+    )
+
+
+def _released(core: LlamaConfig) -> MultimodalConfig:
+    encoder = IMAGE_ENCODERS["llama-3.2"]
+    return MultimodalConfig(
+        language=core,
+        image_encoder=encoder,
+        image_adapter=released_adapter(core, feature_dim=encoder.feature_dim),
+        tiles=TilesConfig(tile_size=encoder.image_size),
+        extra_tokens=8,
+    )
+
+
+MULTIMODAL_CONFIGS: dict[str, MultimodalConfig] = {
+    "8b": _paper(LLAMA_CONFIGS["3.1-8b"]),
+    "70b": _paper(LLAMA_CONFIGS["3.1-70b"]),
+    "405b": _paper(LLAMA_CONFIGS["3.1-405b"]),
+    "llama-3.2-11b": _released(LLAMA_CONFIGS["3.1-8b"]),
+    "llama-3.2-90b": _released(LLAMA_CONFIGS["3.1-70b"]),
+}
+"""The paper's three sizes and the two public Llama 3.2 Vision models."""
