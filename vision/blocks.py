@@ -1,8 +1,8 @@
-"""The encoder's transformer block, and the scopes within which its attention works (paper section 7.2).
+"""The encoder's transformer block, and the scopes that its attention works in (section 7.2).
 
-A block is one for all: projections, norms and feed-forward work token by token, so they never ask which
-tokens belong together. A *scope* alone knows it, as whole groups of equally many tokens: neither masks
-nor padding are needed, and every attention may take the fast kernel.
+One block serves all: projections, norms and feed-forward work token by token, so they never ask
+which tokens belong together. A *scope* alone knows it, as whole groups of equally many tokens: no
+mask is needed, and every attention may take the fast kernel.
 
 Letters: A x L sequences and tokens as computed, H heads, P tokens of a tile, N tiles.
 """
@@ -29,11 +29,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 Scope = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Attention within a scope: query, key and value `[A, L, H, head_dim]` to `[A, L, H * head_dim]`."""
+"""Attention of query, key and value `[A, L, H, head_dim]`; gives `[A, L, H * head_dim]`."""
 
 
 def packed_scope(groups: list[tuple[int, int]]) -> Scope:
-    """Attention over all tokens of each picture, where pictures of equally many tiles stand together.
+    """Attention over all tiles of each picture; pictures of equally many tiles stand together.
 
     Args:
         groups: number of pictures and tiles of each; `[(N, 1)]` attends within tiles.

@@ -1,18 +1,20 @@
-"""The image encoder: a ViT that gives several layers' features, then gated global blocks (paper section 7.2).
+"""The image encoder: a ViT with features of several layers and gated global blocks (section 7.2).
 
-Each tile is cut into patches. *Local* blocks come first; the outputs of some of them are features beside
-the last. *Global* blocks attend over all tiles of a picture and start as the identity, since tanh gates
-close them. Positions are learned, and gated embeddings say which tile of which arrangement it is.
+Each tile is cut into patches. *Local* blocks come first; the outputs of some of them are features
+beside the last. *Global* blocks attend over all tiles of a picture and start as the identity,
+since tanh gates close them.
 
 Two modes share every parameter:
 
-- `packed` computes only real tiles. Local blocks attend within a tile or within a picture, by config.
-- `released` gives what Llama 3.2 Vision gives: pictures are padded to the most tiles and tiles to a
-  multiple of 8 tokens, and real tokens *do* see that padding (padding is hidden from padding alone).
+- `packed` computes only real tiles; local blocks attend within a tile or within a picture, by
+  config.
+- `released` gives what Llama 3.2 Vision gives: pictures are padded to the most tiles and tiles to
+  a multiple of 8 tokens, and real tokens *do* see that padding (only padding does not see
+  padding).
 
-Letters: I pictures, N real tiles of all pictures, K most tiles of one picture, C tiles as computed (N or
-I * K), P tokens of a tile (its class token among them), D width, S pixels of a tile's edge, A x L
-sequences and tokens as computed.
+Letters: I pictures, N real tiles of all pictures, K most tiles of one picture, C tiles as
+computed (N or I * K), P tokens of a tile (its class token among them), D width, S pixels of a
+tile's edge, A x L sequences and tokens as computed.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +26,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from vision.blocks import ACTIVATIONS, Block, Scope, packed_scope, released_scope
-from vision.tiles import arrangement_id, arrangements
+from vision.positions import PositionEmbedding, TileEmbedding, TileLayout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,7 @@ class ImageEncoderConfig:
     pre_norm: bool = True
     """Whether a LayerNorm stands before the first block, as in CLIP."""
     tile_positions: bool = True
-    """Whether each tile of each arrangement has a position table of its own beside the common one."""
+    """Whether each tile of each arrangement has its own position table beside the common one."""
     activation_checkpointing: bool = False
     """Recompute each block in the backward pass instead of keeping its activations."""
 
@@ -96,7 +98,7 @@ class ImageEncoderConfig:
             )
         if self.local_attention not in ("tile", "image"):
             raise ValueError(
-                f"image_encoder.local_attention: {self.local_attention!r} is neither 'tile' nor 'image'"
+                f"image_encoder.local_attention: {self.local_attention!r} is not 'tile' or 'image'"
             )
         if self.mode == "released" and not self.class_token:
             raise ValueError("image_encoder: mode 'released' needs class_token: true")
@@ -147,90 +149,6 @@ IMAGE_ENCODERS: dict[str, ImageEncoderConfig] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class TileLayout:
-    """Where the tiles of a batch of pictures are computed: pictures of equally many tiles stand together."""
-
-    counts: list[int]
-    """Tiles of each picture, in order of computing."""
-    slots: Tensor
-    """`[N]`: the place of each given tile among those computed."""
-    ids: Tensor
-    """`[C]`: the arrangement's id of each tile computed."""
-    index: Tensor
-    """`[C]`: the number of each tile computed within its picture."""
-
-    @classmethod
-    def of(cls, arrangements: Tensor, *, max_num_tiles: int, padded: bool) -> "TileLayout":
-        """Lay out pictures of `arrangements` `[I, 2]`, each padded to `max_num_tiles` or not at all."""
-        shapes = [(rows, columns) for rows, columns in arrangements.tolist()]
-        order = sorted(
-            range(len(shapes)), key=lambda picture: shapes[picture][0] * shapes[picture][1]
-        )
-        counts, ids, index = [], [], []
-        starts = [0] * len(shapes)
-        for picture in order:
-            count = shapes[picture][0] * shapes[picture][1]
-            computed = max_num_tiles if padded else count
-            starts[picture] = len(ids)
-            counts.append(count)
-            ids += [arrangement_id(shapes[picture], max_num_tiles=max_num_tiles)] * computed
-            index += range(computed)
-        slots = [
-            start + tile
-            for start, (rows, columns) in zip(starts, shapes, strict=True)
-            for tile in range(rows * columns)
-        ]
-        device = arrangements.device
-        return cls(
-            counts=counts,
-            slots=torch.tensor(slots, device=device),
-            ids=torch.tensor(ids, device=device),
-            index=torch.tensor(index, device=device),
-        )
-
-    def groups(self) -> list[tuple[int, int]]:
-        """How many pictures have how many tiles, in order of computing."""
-        return [(self.counts.count(tiles), tiles) for tiles in sorted(set(self.counts))]
-
-
-class TileEmbedding(nn.Module):
-    """A gated vector for each tile of each arrangement; the gate starts closed."""
-
-    def __init__(self, dim: int, *, max_num_tiles: int) -> None:
-        super().__init__()
-        num_ids = len(arrangements(max_num_tiles)) + 1  # id 0 is the release's "no picture"
-        self.embedding = nn.Parameter(dim**-0.5 * torch.randn(num_ids, max_num_tiles, dim))
-        self.gate = nn.Parameter(torch.zeros(1))
-
-    def forward(self, layout: TileLayout) -> Tensor:
-        """One vector for each tile computed, `[C, D]`."""
-        return self.gate.tanh() * self.embedding[layout.ids, layout.index]
-
-
-class PositionEmbedding(nn.Module):
-    """Positions within a tile; the gate fades from the common table to one for each tile of each arrangement."""
-
-    def __init__(self, config: ImageEncoderConfig) -> None:
-        super().__init__()
-        scale, shape = config.dim**-0.5, (config.num_tokens, config.dim)
-        self.table = nn.Parameter(scale * torch.randn(shape))
-        self.per_tile = config.tile_positions
-        if self.per_tile:
-            num_ids = len(arrangements(config.max_num_tiles)) + 1
-            self.tile_table = nn.Parameter(
-                scale * torch.randn(num_ids, config.max_num_tiles, *shape)
-            )
-            self.gate = nn.Parameter(torch.zeros(1))
-
-    def forward(self, layout: TileLayout) -> Tensor:
-        """`[C, P, D]`, or `[P, D]` where all tiles share it."""
-        if not self.per_tile:
-            return self.table
-        gate = self.gate.tanh()
-        return (1 - gate) * self.table + gate * self.tile_table[layout.ids, layout.index]
-
-
 class ImageEncoder(nn.Module):
     """Pictures' tiles to features of every token of every real tile."""
 
@@ -242,7 +160,12 @@ class ImageEncoder(nn.Module):
         self.pre_tile_embedding = TileEmbedding(dim, max_num_tiles=config.max_num_tiles)
         if config.class_token:
             self.class_embedding = nn.Parameter(dim**-0.5 * torch.randn(dim))
-        self.position_embedding = PositionEmbedding(config)
+        self.position_embedding = PositionEmbedding(
+            dim,
+            num_tokens=config.num_tokens,
+            max_num_tiles=config.max_num_tiles,
+            per_tile=config.tile_positions,
+        )
         self.pre_norm = nn.LayerNorm(dim, eps=config.norm_eps) if config.pre_norm else nn.Identity()
         self.local_blocks = self._blocks(config.num_layers, gated=False)
         self.post_norm = nn.LayerNorm(dim, eps=config.norm_eps)
@@ -272,21 +195,18 @@ class ImageEncoder(nn.Module):
             arrangements: `[I, 2]` integers, rows and columns of tiles of each picture.
 
         Returns:
-            `[N, P, feature_dim]`: the last block's output, then the intermediate layers' interleaved
-            (feature `D + d * layers + l` is feature `d` of layer `l`), as the release orders them.
+            `[N, P, feature_dim]`: the last block's output, then the intermediate layers'
+            interleaved as the release does (`D + d * layers + l` is feature `d` of layer `l`).
 
         Raises:
             ValueError: tiles of another size or number than the arrangements say.
         """
         config = self.config
-        size, num_tiles = config.image_size, int(arrangements.prod(1).sum())
-        if tiles.shape != (num_tiles, 3, size, size):
-            raise ValueError(
-                f"the encoder takes {num_tiles} tiles of 3 x {size} x {size}, as the arrangements say, "
-                f"not {list(tiles.shape)}"
-            )
         padded = config.mode == "released"
         layout = TileLayout.of(arrangements, max_num_tiles=config.max_num_tiles, padded=padded)
+        expected = (len(layout.slots), 3, config.image_size, config.image_size)
+        if tiles.shape != expected:
+            raise ValueError(f"the arrangements ask for tiles {expected}, not {tuple(tiles.shape)}")
         placed = tiles.new_zeros(len(layout.ids), *tiles.shape[1:])
         x = self.embed(placed.index_copy(0, layout.slots, tiles), layout)  # [C, P, D]
         features = self._released(x, layout) if padded else self._packed(x, layout)
@@ -313,7 +233,7 @@ class ImageEncoder(nn.Module):
         return self._run(x, local_scope, packed_scope(groups), tile_embedding)
 
     def _released(self, x: Tensor, layout: TileLayout) -> Tensor:
-        """Each picture as one sequence: its real tokens, the padded tiles', then the padding of all tiles."""
+        """Each picture is one sequence: real tiles, padded tiles, then the padding of all tiles."""
         config = self.config
         num_tokens, num_tiles = config.num_tokens, config.max_num_tiles
         padding = -num_tokens % 8

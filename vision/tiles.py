@@ -1,9 +1,9 @@
 """A picture as tiles of the best-fitting arrangement (paper section 7.2; Llama 3.2 Vision's rules).
 
-A picture is laid on a canvas of `rows x columns` square tiles, at most `max_num_tiles` of them. The canvas
-is the one that enlarges the picture least; where every canvas shrinks it, the one that shrinks it least;
-among equals the smallest. The picture keeps its aspect ratio, stands at the top left and is padded with
-black; a picture smaller than a tile is enlarged to it.
+A picture is laid on a canvas of `rows x columns` square tiles, at most `max_num_tiles` of them.
+The canvas is the one that enlarges the picture least; where every canvas shrinks it, the one that
+shrinks it least; among equals the smallest. The picture keeps its aspect ratio, stands at the top
+left and is padded with black; a picture smaller than a tile is enlarged to it.
 
 Letters: K tiles of one picture, S pixels of a tile's edge.
 """
@@ -42,10 +42,9 @@ class TilesConfig:
     """Filter of the resizing; the release's is bilinear."""
 
     def __post_init__(self) -> None:
-        if self.tile_size < 1 or self.max_num_tiles < 1:
-            raise ValueError(
-                f"tiles: tile_size ({self.tile_size}) and max_num_tiles ({self.max_num_tiles}) must be 1 or more"
-            )
+        for key in ("tile_size", "max_num_tiles"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"tiles.{key} must be 1 or more, not {getattr(self, key)}")
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:

@@ -85,7 +85,9 @@ def test_a_picture_fits_on_its_canvas(height: int, width: int, most: int) -> Non
     fitted = fitted_size(height, width, tile_size=100, arrangement=(rows, columns))
     assert rows * columns <= most
     assert 1 <= fitted[0] <= 100 * rows and 1 <= fitted[1] <= 100 * columns
-    assert fitted[0] in (100 * rows, height) or fitted[1] >= min(width, 100)
+    scale = max(fitted[0] / height, fitted[1] / width)
+    for pixels, original in zip(fitted, (height, width), strict=True):
+        assert pixels == 1 or abs(pixels - original * scale) < 1 + 1e-6
 
 
 def test_only_rgb_is_taken() -> None:
