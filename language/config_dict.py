@@ -1,4 +1,4 @@
-"""Config dataclasses as plain dictionaries, for ``config.json``, and back with every key checked."""
+"""Config dataclasses as plain dictionaries for ``config.json``, and back with keys checked."""
 
 import dataclasses
 import types
@@ -11,9 +11,7 @@ Config = TypeVar("Config")
 
 def config_to_dict(config: Any) -> dict[str, Any]:
     """Nested dictionaries and lists of numbers, strings and booleans; tuples become lists."""
-    return {
-        field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)
-    }
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
 def config_from_dict(cls: type[Config], data: Mapping[str, Any]) -> Config:

@@ -59,7 +59,9 @@ class Llama(nn.Module):
                 nn.init.normal_(parameter, std=0.02)
             else:
                 writes = name.endswith(("output.weight", "down.weight"))
-                nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5 * (depth if writes else 1))
+                nn.init.normal_(
+                    parameter, std=parameter.shape[1] ** -0.5 * (depth if writes else 1)
+                )
 
     def forward(
         self,

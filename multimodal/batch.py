@@ -1,4 +1,4 @@
-"""Every tensor that crosses a boundary, with its shape: what the processor makes and models read."""
+"""Every tensor that crosses a boundary: what the processor makes and models read."""
 
 from dataclasses import dataclass, fields
 from typing import Any

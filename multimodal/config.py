@@ -28,7 +28,9 @@ class MultimodalConfig:
         parts = (self.image_encoder, self.image_adapter, self.tiles)
         if any(part is None for part in parts):
             if any(part is not None for part in parts):
-                raise ValueError("image_encoder, image_adapter and tiles come together or not at all")
+                raise ValueError(
+                    "image_encoder, image_adapter and tiles come together or not at all"
+                )
             return
         assert self.image_encoder and self.image_adapter and self.tiles
         if self.image_adapter.dim != self.language.dim:
@@ -104,7 +106,7 @@ def _paper(core: LlamaConfig) -> MultimodalConfig:
 
 
 def _released(core: LlamaConfig) -> MultimodalConfig:
-    encoder = IMAGE_ENCODERS["llama-3.2"]
+    encoder = IMAGE_ENCODERS["llama-3.2-560"]
     return MultimodalConfig(
         language=core,
         image_encoder=encoder,

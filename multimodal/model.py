@@ -1,7 +1,7 @@
 """The composition: a frozen Llama core that looks at pictures through adapter layers (section 7).
 
-``MultimodalLlama.hidden_states`` walks the core's blocks and calls an adapter layer at the positions
-that the config names. Without pictures the walk is the core's own, to the last bit.
+``MultimodalLlama.hidden_states`` walks the core's blocks and calls an adapter layer at the
+positions that the config names. Without pictures the walk is the core's own, to the last bit.
 """
 
 from collections.abc import Callable
@@ -118,7 +118,11 @@ class MultimodalLlama(nn.Module):
         context: CrossAttentionContext,
         look: Look | None,
     ) -> Tensor:
-        layer, key, value = self.image_adapter.layers[index], memory.keys[index], memory.values[index]
+        layer, key, value = (
+            self.image_adapter.layers[index],
+            memory.keys[index],
+            memory.values[index],
+        )
         if look is not None:
             look(layer, hidden, key, context)
         if self.config.language.activation_checkpointing and torch.is_grad_enabled():

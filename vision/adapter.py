@@ -40,7 +40,10 @@ class ImageAdapterConfig:
     """Let the attention output reach tokens that see no image, as transformers' Mllama does."""
 
     def __post_init__(self) -> None:
-        if list(self.positions) != sorted(set(self.positions)) or min(self.positions, default=0) < 0:
+        if (
+            list(self.positions) != sorted(set(self.positions))
+            or min(self.positions, default=0) < 0
+        ):
             raise ValueError(f"positions must rise and start at 0 or above: {self.positions}")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
@@ -89,9 +92,7 @@ class CrossAttentionContext:
     """Whether a token sees any picture, [batch, tokens, 1] bool."""
 
 
-def cross_attention_context(
-    memory: ImageMemory, visible: Tensor
-) -> CrossAttentionContext:
+def cross_attention_context(memory: ImageMemory, visible: Tensor) -> CrossAttentionContext:
     """Turn ``visible`` [batch, tokens, images] into a mask over the slots of ``memory``.
 
     Tokens that see nothing attend to everything, so that no softmax runs over nothing; what they
@@ -227,7 +228,9 @@ class ImageAdapter(nn.Module):
         tile_rows = rows[images]
         first_image = torch.searchsorted(rows, rows)  # of the row that each picture stands in
         owner_of_tile = (torch.arange(len(rows), device=rows.device) - first_image)[images]
-        place = torch.arange(num_tiles, device=rows.device) - torch.searchsorted(tile_rows, tile_rows)
+        place = torch.arange(num_tiles, device=rows.device) - torch.searchsorted(
+            tile_rows, tile_rows
+        )
         per_row = torch.bincount(tile_rows, minlength=batch_size)
         most = int(per_row.max())
         padded = bool(per_row.min() < most)

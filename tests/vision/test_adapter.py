@@ -1,4 +1,4 @@
-"""Cross-attention layers: gates, masks by brute force, and pictures that do not disturb each other."""
+"""Cross-attention layers: gates, masks by brute force, pictures that leave each other alone."""
 
 import pytest
 import torch
@@ -130,9 +130,7 @@ def test_leaking_is_a_choice() -> None:
     x = torch.randn(1, 2, 16)
     layer, context = adapter.layers[0], cross_attention_context(memory, torch.zeros(1, 2, 1).bool())
     out = layer(x, memory.keys[0], memory.values[0], context)
-    attended = layer.attention(
-        layer.attention_norm(x), memory.keys[0], memory.values[0], mask=None
-    )
+    attended = layer.attention(layer.attention_norm(x), memory.keys[0], memory.values[0], mask=None)
     torch.testing.assert_close(out, x + layer.attention_gate.tanh() * attended)
 
 
