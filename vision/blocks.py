@@ -9,6 +9,7 @@ Letters: A x L sequences and tokens as computed, H heads, P tokens of a tile, N 
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,9 @@ def quick_gelu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(1.702 * x)
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
+
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
     "quick_gelu": quick_gelu,
@@ -100,7 +103,7 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """Two layers with biases and an activation between."""
 
-    def __init__(self, dim: int, *, ffn_dim: int, activation: str) -> None:
+    def __init__(self, dim: int, *, ffn_dim: int, activation: Activation) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[activation]
         self.up = nn.Linear(dim, ffn_dim)
@@ -120,7 +123,7 @@ class Block(nn.Module):
         *,
         num_heads: int,
         ffn_dim: int,
-        activation: str,
+        activation: Activation,
         attention_bias: bool,
         norm_eps: float,
         gated: bool,

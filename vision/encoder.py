@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from vision.blocks import ACTIVATIONS, Block, Scope, packed_scope, released_scope
+from vision.blocks import ACTIVATIONS, Activation, Block, Scope, packed_scope, released_scope
 from vision.positions import PositionEmbedding, TileEmbedding, TileLayout
 
 
@@ -55,7 +55,7 @@ class ImageEncoderConfig:
     """Compute real tiles alone, or pad as Llama 3.2 Vision does."""
     local_attention: Literal["tile", "image"] = "tile"
     """In packed mode, whether local blocks attend within a tile or over the tiles of a picture."""
-    activation: Literal["gelu", "gelu_tanh", "quick_gelu"] = "gelu"
+    activation: Activation = "gelu"
     """Of the feed-forward layers; OpenAI's CLIP needs `quick_gelu`."""
     norm_eps: float = 1e-5
     """Added to the variance in every LayerNorm."""
@@ -207,10 +207,8 @@ class ImageEncoder(nn.Module):
         expected = (len(layout.slots), 3, config.image_size, config.image_size)
         if tiles.shape != expected:
             raise ValueError(f"the arrangements ask for tiles {expected}, not {tuple(tiles.shape)}")
-        placed = tiles.new_zeros(len(layout.ids), *tiles.shape[1:])
-        x = self.embed(placed.index_copy(0, layout.slots, tiles), layout)  # [C, P, D]
-        features = self._released(x, layout) if padded else self._packed(x, layout)
-        return features[layout.slots]
+        x = self.embed(layout.place(tiles), layout)  # [C, P, D]
+        return layout.take(self._released(x, layout) if padded else self._packed(x, layout))
 
     def embed(self, tiles: Tensor, layout: TileLayout) -> Tensor:
         """Tiles as computed `[C, 3, S, S]` to what the first block takes `[C, P, D]`."""

@@ -30,6 +30,9 @@ class TileLayout:
     index: Tensor
     """`[C]`: the number of each tile computed within its picture."""
 
+    in_order: bool
+    """Whether the tiles are computed just as they are given."""
+
     @classmethod
     def of(cls, arrangements: Tensor, *, max_num_tiles: int, padded: bool) -> "TileLayout":
         """Lay out pictures of `arrangements` `[I, 2]`, each `padded` to `max_num_tiles` or not."""
@@ -53,7 +56,18 @@ class TileLayout:
             slots=torch.tensor(slots, device=device),
             ids=torch.tensor(ids, device=device),
             index=torch.tensor(index, device=device),
+            in_order=slots == list(range(len(ids))),
         )
+
+    def place(self, tiles: Tensor) -> Tensor:
+        """Tiles as given `[N, ...]` to tiles as computed `[C, ...]`, padded ones being zeros."""
+        if self.in_order:
+            return tiles
+        return tiles.new_zeros(len(self.ids), *tiles.shape[1:]).index_copy(0, self.slots, tiles)
+
+    def take(self, tiles: Tensor) -> Tensor:
+        """Tiles as computed `[C, ...]` to tiles as given `[N, ...]`."""
+        return tiles if self.in_order else tiles.index_select(0, self.slots)
 
     def groups(self) -> list[tuple[int, int]]:
         """How many pictures have how many tiles, in order of computing."""

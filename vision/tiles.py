@@ -76,7 +76,13 @@ def arrangements(max_num_tiles: int) -> list[Arrangement]:
 
 
 def arrangement_id(arrangement: Arrangement, *, max_num_tiles: int) -> int:
-    """The release's aspect-ratio id: 1 for the first arrangement; 0 stands for no picture."""
+    """The release's aspect-ratio id: 1 for the first arrangement; 0 stands for no picture.
+
+    Raises:
+        ValueError: there is no such arrangement.
+    """
+    if arrangement not in arrangements(max_num_tiles):
+        raise ValueError(f"no arrangement of at most {max_num_tiles} tiles is {arrangement}")
     return arrangements(max_num_tiles).index(arrangement) + 1
 
 
