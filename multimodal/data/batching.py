@@ -1,0 +1,70 @@
+"""Batches of similar samples, as a pure function of the step (paper section 7.4, batching).
+
+Samples that need as many tiles and nearly as many tokens share a batch, so that little is padded.
+To keep the order a pure function, this is done inside a window: the next `window` batches' worth of
+the stream are sorted by cost, cut into batches, and the batches shuffled. Sorting looks at sizes
+from the index alone, never at the samples.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from multimodal.data.order import Integers, Mixture, hashed, permuted
+
+Cost = Callable[[int, int], float]
+"""What the sample at (source, index) costs; only the order of costs matters."""
+
+
+@dataclass(kw_only=True)
+class BatchPlan:
+    """Which positions of the stream make up each global batch."""
+
+    mixture: Mixture
+    batch_size: int
+    """Samples of a global batch, over all data ranks."""
+    cost: Cost
+    window: int = 64
+    """Batches that are sorted together; 1 leaves the order as it is."""
+    once: bool = False
+    """One pass, the last batch short (for validation); otherwise full batches without end."""
+    _latest: tuple[tuple[int, int], list[Integers]] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        for key in ("batch_size", "window"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} must be 1 or more, not {getattr(self, key)}")
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches in an epoch: one pass over as many samples as all sources have together."""
+        total = sum(self.mixture.sizes)
+        if self.once:
+            return -(-total // self.batch_size)
+        return max(1, total // self.batch_size)
+
+    def positions(self, step: int) -> Integers:
+        """Positions of the stream in global batch `step`, counted from the start of the run."""
+        epoch, step = divmod(step, self.batches_per_epoch)
+        window, slot = divmod(step, self.window)
+        if self._latest is None or self._latest[0] != (epoch, window):
+            self._latest = (epoch, window), self._batches(epoch, window)
+        return self._latest[1][slot]
+
+    def _batches(self, epoch: int, window: int) -> list[Integers]:
+        num_batches = min(self.window, self.batches_per_epoch - window * self.window)
+        start = (epoch * self.batches_per_epoch + window * self.window) * self.batch_size
+        stop = start + num_batches * self.batch_size
+        if self.once:
+            stop = min(stop, sum(self.mixture.sizes))
+        positions = np.arange(start, stop)
+        if self.window > 1:
+            sources, indices = self.mixture.locate(positions)
+            costs = list(map(self.cost, sources.tolist(), indices.tolist()))
+            positions = positions[np.argsort(costs, kind="stable")]
+        batches = np.split(positions, range(self.batch_size, len(positions), self.batch_size))
+        if self.once or self.window == 1:
+            return batches
+        keys = hashed(self.mixture.seed, epoch, window)
+        return [batches[i] for i in permuted(np.arange(num_batches), size=num_batches, keys=keys)]

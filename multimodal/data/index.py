@@ -1,0 +1,160 @@
+"""What is known of a source without reading it: members, places, sizes, in one small array.
+
+A source is indexed once. The array is kept in a cache folder under a name made of the file's path,
+size and time of change, so that a changed file never meets an old index, and is memory-mapped by
+every worker.
+"""
+
+import hashlib
+import io
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from multimodal.pictures import FORMATS
+
+VERSION = 1
+"""Part of the name of cached indexes: raised when the array's meaning changes."""
+
+HEADER_BYTES = 2**16
+"""How much of a picture is read for its width and height."""
+
+FAULTS = (
+    "",
+    "is a link or a special file",
+    "has a name that leaves its folder",
+    "is larger than allowed",
+    "stands twice in the sample",
+    "is cut off",
+)
+"""Why a member is not read, by its number in the index."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One file of a sample."""
+
+    sample: int
+    """Number of the sample in its source; members of a sample follow one another."""
+    key: str
+    """What the members of a sample share in their names."""
+    extension: str
+    """The rest of the name: ``jpg``, ``0.png``, ``json``."""
+    offset: int = 0
+    size: int = 0
+    width: int = 0
+    """Pixels of a picture, 0 if unknown."""
+    height: int = 0
+    num_characters: int = 0
+    """Length of the text of a record."""
+    fault: int = 0
+    """Number in FAULTS."""
+
+
+Members = NDArray[np.void]
+"""Members of a whole source as a structured array with the fields of `Member`."""
+
+
+class Index:
+    """Members of a source, grouped by sample."""
+
+    def __init__(self, members: Members) -> None:
+        """Group an array whose field ``sample`` rises."""
+        self.members = members
+        samples = np.asarray(members["sample"])
+        self._starts = np.flatnonzero(np.diff(samples, prepend=-1, append=samples[-1:] + 1))
+        if not len(samples):
+            self._starts = np.zeros(1, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __getitem__(self, sample: int) -> list[Member]:
+        return [
+            Member(
+                sample=int(row["sample"]),
+                key=row["key"].decode(),
+                extension=row["extension"].decode(),
+                **{name: int(row[name]) for name in ("offset", "size", "width", "height")},
+                num_characters=int(row["num_characters"]),
+                fault=int(row["fault"]),
+            )
+            for row in self.members[self._starts[sample] : self._starts[sample + 1]]
+        ]
+
+
+def as_array(members: Iterable[Member]) -> Members:
+    """The members as a structured array."""
+    members = list(members)
+    rows = [
+        (m.sample, m.key.encode(), m.extension.encode(), m.offset, m.size)
+        + (m.width, m.height, m.num_characters, m.fault)
+        for m in members
+    ]
+    width = {i: max((len(row[i]) for row in rows), default=1) for i in (1, 2)}
+    kinds = {
+        "sample": "i8",
+        "key": f"S{width[1]}",
+        "extension": f"S{width[2]}",
+        "offset": "i8",
+        "size": "i8",
+        "width": "i4",
+        "height": "i4",
+        "num_characters": "i4",
+        "fault": "u1",
+    }
+    return np.array(rows, dtype=list(kinds.items()))
+
+
+def cached_index(
+    path: Path, build: Callable[[Path], Iterable[Member]], *, cache: Path, variant: str = ""
+) -> Index:
+    """The index of a file, from the cache folder if the file has not changed since.
+
+    Args:
+        path: the file.
+        build: reads the members of the file; called when there is no index yet.
+        cache: folder for indexes.
+        variant: whatever else the index depends on.
+    """
+    stored = cache / f"{cache_name(path, variant=variant)}.npy"
+    try:
+        return Index(np.load(stored, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError):  # not there yet, or cut by a crash of another program
+        array = as_array(build(path))
+        write_array(stored, array)
+        return Index(array)
+
+
+def cache_name(path: Path, *, variant: str = "") -> str:
+    """A name that changes when the file does."""
+    status = path.stat()
+    facts = (VERSION, str(path.resolve()), status.st_size, status.st_mtime_ns, variant)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an array so that other processes see the whole of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    with open(partial, "wb") as file:
+        np.save(file, array, allow_pickle=False)
+    os.replace(partial, path)
+
+
+def picture_size(header: bytes) -> tuple[int, int]:
+    """Width and height from the first bytes of a picture, (0, 0) if they do not tell."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(header), formats=FORMATS) as picture:
+                return picture.size
+    except Exception:  # Pillow's parsers raise nearly anything on hostile bytes
+        return 0, 0
