@@ -1,0 +1,68 @@
+"""Small random models of transformers, saved as that library saves them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+
+def randomize(model: nn.Module, *, seed: int = 0) -> None:
+    """Weights that give logits of about unit scale; norms and gates off their usual start."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if "gate" in name and parameter.numel() == 1:
+            parameter.data = 0.5 + 0.2 * noise
+        elif parameter.dim() == 1 and name.endswith("norm.weight"):
+            parameter.data = 1 + 0.1 * noise
+        elif parameter.dim() == 1:
+            parameter.data = 0.1 * noise
+        else:
+            parameter.data = noise * parameter[0].numel() ** -0.5
+
+
+@pytest.fixture
+def save_huggingface(tmp_path: Path) -> Callable[..., Path]:
+    """Saves a model of transformers in a given type and shard size; gives the directory."""
+
+    def save(
+        model: PreTrainedModel, *, dtype: torch.dtype = torch.float32, max_shard_size: str = "5GB"
+    ) -> Path:
+        directory = tmp_path / "huggingface"
+        model.to(dtype).save_pretrained(directory, max_shard_size=max_shard_size)
+        return directory
+
+    return save
+
+
+@pytest.fixture
+def their_llama() -> Callable[..., LlamaForCausalLM]:
+    """Builds a small random LlamaForCausalLM."""
+
+    def build(**changes: Any) -> LlamaForCausalLM:
+        config = LlamaConfig(
+            **{
+                "vocab_size": 96,
+                "hidden_size": 64,
+                "num_hidden_layers": 3,
+                "num_attention_heads": 8,
+                "num_key_value_heads": 4,
+                "intermediate_size": 96,
+                "max_position_embeddings": 512,
+                "rms_norm_eps": 1e-5,
+                "rope_theta": 500_000.0,
+                "bos_token_id": 90,
+                "eos_token_id": 91,
+                **changes,
+            }
+        )
+        model = LlamaForCausalLM(config).eval()
+        randomize(model)
+        model.tie_weights()
+        return model
+
+    return build
