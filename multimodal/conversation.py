@@ -1,0 +1,98 @@
+"""A dialogue that keeps what it has read: a further turn costs its own tokens and pictures alone.
+
+The keys and values of a picture are computed once and serve the whole dialogue (paper section 7.2).
+The kept part is whatever the new prompt has in common with what was read, so the answer is the one
+that reading everything anew would give, also where a client edits or shortens the history.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from multimodal.batch import Batch, Images
+from multimodal.model import MultimodalLlama
+from multimodal.session import MultimodalSession
+
+
+class Conversation:
+    """One dialogue's decoding state, with the tokens and pictures that it stands for."""
+
+    def __init__(self, model: MultimodalLlama) -> None:
+        """Nothing is read, and no memory taken, before the first prompt."""
+        self.model = model
+        self.session: MultimodalSession | None = None
+        self._tokens: list[int] = []
+        self._images: Images | None = None
+
+    def read(self, batch: Batch, *, max_new_tokens: int) -> tuple[MultimodalSession, Tensor]:
+        """Read a prompt of one row, as little of it as is new.
+
+        Args:
+            batch: the whole dialogue so far, on the model's device.
+            max_new_tokens: tokens that the session needs room for after it.
+
+        Returns:
+            The session to append to, and logits [1, vocabulary] after the prompt's last token.
+        """
+        assert len(batch.tokens) == 1
+        tokens = batch.tokens[0].tolist()
+        wanted = len(tokens) + max_new_tokens
+        known = self._known(tokens, batch.images)
+        if self.session is None or known == 0 or wanted > self.session.cache.max_length:
+            known = 0
+            self._images = None
+            length = min(2 * wanted, max(wanted, self.model.config.language.max_positions))
+            self.session = MultimodalSession(self.model, batch_size=1, max_length=length)
+        self.session.cache.lengths = [known]
+        num_known_images = 0 if self._images is None else len(self._images.arrangements)
+        new = replace(
+            batch,
+            tokens=batch.tokens[:, known:],
+            lengths=batch.lengths - known,
+            images=_from(batch.images, num_known_images),
+            visible=None if batch.visible is None else batch.visible[:, known:],
+        )
+        self._tokens, self._images = tokens, batch.images
+        return self.session, self.session.prefill(new)
+
+    def extend(self, token: int) -> None:
+        """Note a token that was appended to the session."""
+        self._tokens.append(token)
+
+    def _known(self, tokens: list[int], images: Images | None) -> int:
+        """Count the leading tokens that need not be read again; 0 if a picture differs."""
+        if self.session is None or not _starts_with(images, self._images):
+            return 0
+        kept = self._tokens[: self.session.cache.lengths[0]]
+        same = 0
+        for old, new in zip(kept, tokens[:-1], strict=False):  # the last token is always read
+            if old != new:
+                break
+            same += 1
+        is_image = self.model.config.language.vocab_size
+        if any(token >= is_image for token in kept[same:]):
+            return 0  # a picture of the session is no longer in the dialogue
+        return same
+
+
+def _starts_with(images: Images | None, known: Images | None) -> bool:
+    if known is None:
+        return True
+    if images is None or len(images.arrangements) < len(known.arrangements):
+        return False
+    return torch.equal(
+        images.arrangements[: len(known.arrangements)], known.arrangements
+    ) and torch.equal(images.tiles[: len(known.tiles)], known.tiles)
+
+
+def _from(images: Images | None, first: int) -> Images | None:
+    """Return the pictures from the given one on, or None if there are no more."""
+    if images is None or first == len(images.arrangements):
+        return None
+    num_tiles = int(images.arrangements[:first].prod(dim=1).sum())
+    return Images(
+        tiles=images.tiles[num_tiles:],
+        arrangements=images.arrangements[first:],
+        rows=images.rows[first:],
+    )
