@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vision.tiles import arrangement_id, arrangements
 
@@ -107,3 +108,18 @@ class PositionEmbedding(nn.Module):
             return self.table
         gate = self.gate.tanh()
         return (1 - gate) * self.table + gate * self.tile_table[layout.ids, layout.index]
+
+
+def resize_positions(table: Tensor, *, num_patches: int, class_token: bool) -> Tensor:
+    """Resize position tables `[..., P, D]` to `num_patches` of a square tile (bicubic).
+
+    The class token's position, the first where there is one, stays what it is.
+    """
+    prefix, patches = table.split([int(class_token), table.shape[-2] - class_token], dim=-2)
+    if patches.shape[-2] == num_patches:
+        return table
+    old, new = round(patches.shape[-2] ** 0.5), round(num_patches**0.5)
+    grid = patches.reshape(-1, old, old, table.shape[-1]).permute(0, 3, 1, 2)  # [..., D, old, old]
+    grid = F.interpolate(grid, size=(new, new), mode="bicubic", antialias=True)
+    patches = grid.flatten(2).transpose(1, 2).reshape(*table.shape[:-2], num_patches, -1)
+    return torch.cat([prefix, patches], dim=-2)
