@@ -1,6 +1,7 @@
 """Encoders made of timm's and open_clip's ViTs give their sources' own features."""
 
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,8 @@ def test_published_clip(name: str, activation: str) -> None:
 @torch.no_grad()
 def test_published_siglip(monkeypatch: pytest.MonkeyPatch) -> None:
     """By name the normalisation is that of the published weights; open_clip's object differs."""
+    small_trunk = partial(timm.create_model, depth=2, embed_dim=64, num_heads=4)
+    monkeypatch.setattr(timm, "create_model", small_trunk)
     monkeypatch.setattr(open_clip, "create_model", create_small)
     made = backbone(("open_clip", "ViT-B-32-SigLIP2-256", None))
     assert made.mean == made.std == IMAGENET_INCEPTION_MEAN
