@@ -1,0 +1,92 @@
+"""Next-token training in which every target weighs the same, wherever it stands.
+
+Gradients of the *sum* of losses are gathered, in float32, over micro-batches and ranks and divided
+by the number of targets once, before clipping (paper section 7.4 gathers them in float32 too). So
+accumulation, and a batch spread over ranks, give the gradient of the one big batch, however
+unequally its targets are spread.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from language.optimization import AdamWConfig, ScheduleConfig
+from language.training import Training
+
+IGNORED = -100
+"""Target of a position that carries no loss."""
+
+
+def next_token_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy summed over the targets, and their number.
+
+    Args:
+        logits: [..., vocabulary].
+        targets: the token wanted at each position, [...]; ``IGNORED`` carries no loss.
+    """
+    total = nn.functional.cross_entropy(
+        logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    return total, (targets != IGNORED).sum()
+
+
+class NextTokenTraining(Training):
+    """A training whose subclass gives :meth:`loss`."""
+
+    def __init__(self, *, optimizer: AdamWConfig, schedule: ScheduleConfig) -> None:
+        """Begin with nothing gathered."""
+        super().__init__(optimizer=optimizer, schedule=schedule)
+        self._total = self._count = self._measured = torch.zeros(())
+
+    def loss(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Loss summed over the targets of a batch, and their number."""
+        raise NotImplementedError
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Gather the gradient of the summed loss."""
+        total, count = self.loss(batch)
+        self._total = self._total.to(total.device) + total.detach()
+        self._count = self._count.to(total.device) + count
+        # undoes the means that Lightning takes over micro-batches and DDP over ranks
+        return total * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Divide the gathered gradients by the number of targets."""
+        sums = torch.stack((self._total.double(), self._count.double()))
+        total, count = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        count = count.clamp(min=1)
+        self.step_loss = (total / count).float()
+        self._total = self._count = torch.zeros((), device=sums.device)
+        grads = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        torch._foreach_div_(grads, count.float())
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin to sum."""
+        self._measured = torch.zeros(2, dtype=torch.float64, device=self.device)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Add a batch to the validation loss."""
+        self._measured += torch.stack(self.loss(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean loss per target as ``val/loss``."""
+        self._log_mean("val/loss")
+
+    def on_test_epoch_start(self) -> None:
+        """Begin to sum."""
+        self.on_validation_epoch_start()
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Add a batch to the test loss."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the mean loss per target as ``test/loss``."""
+        self._log_mean("test/loss")
+
+    def _log_mean(self, name: str) -> None:
+        total, count = self.trainer.strategy.reduce(self._measured, reduce_op="sum")
+        mean = (total / count.clamp(min=1)).float()
+        self.log(name, mean, logger=False)
+        self.record({name: mean})

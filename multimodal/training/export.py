@@ -1,0 +1,33 @@
+"""What a run gives: a directory of safetensors that other runs, users and programs read."""
+
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+EXPORT = "export"
+"""Directory of the exported model, under the run's."""
+
+
+class Export(Callback):
+    """Calls ``module.export(directory)`` after every validation and at the end of the run."""
+
+    def __init__(self, *, after_validation: bool = True) -> None:
+        """When to export.
+
+        Args:
+            after_validation: also after each validation, not at the end alone.
+        """
+        self.after_validation = after_validation
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Export what was just validated."""
+        if self.after_validation and trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._export(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Export what the run ended with."""
+        self._export(trainer, pl_module)
+
+    def _export(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero and not trainer.fast_dev_run:
+            pl_module.export(Path(trainer.default_root_dir, EXPORT))
