@@ -103,8 +103,7 @@ def save_llama(
     parameters = dict(model.named_parameters())
     tensors = {theirs: parameters[ours] for ours, theirs in huggingface_names(model.config)}
     config = config_to_huggingface(model.config, dtype=model.embedding.weight.dtype)
-    if companions is not None and (companions / "config.json").is_file():
-        config |= token_ids(read_json(companions / "config.json"))
+    config |= token_ids(companions)
     with written_whole(Path(directory)) as target:
         write_json(target / "config.json", config)
         write_safetensors(target, tensors, max_shard_bytes=max_shard_bytes)
@@ -112,13 +111,13 @@ def save_llama(
             copy_companions(companions, target)
 
 
-def huggingface_names(config: LlamaConfig, *, prefix: str = "model.") -> Iterator[tuple[str, str]]:
+def huggingface_names(config: LlamaConfig) -> Iterator[tuple[str, str]]:
     """Pairs of our name and Hugging Face's, in the order of the walk."""
-    yield "embedding.weight", f"{prefix}embed_tokens.weight"
+    yield "embedding.weight", "model.embed_tokens.weight"
     for layer in range(config.num_layers):
         for ours, theirs in BLOCK_NAMES.items():
-            yield f"blocks.{layer}.{ours}.weight", f"{prefix}layers.{layer}.{theirs}.weight"
-    yield "norm.weight", f"{prefix}norm.weight"
+            yield f"blocks.{layer}.{ours}.weight", f"model.layers.{layer}.{theirs}.weight"
+    yield "norm.weight", "model.norm.weight"
     if not config.tied_embeddings:
         yield "head.weight", "lm_head.weight"
 
@@ -211,7 +210,7 @@ def config_to_huggingface(config: LlamaConfig, *, dtype: torch.dtype) -> dict[st
         "num_key_value_heads": config.num_kv_heads,
         "pretraining_tp": 1,
         "rms_norm_eps": config.norm_eps,
-        **rope_to_huggingface(config),
+        **_rope_to_huggingface(config),
         "tie_word_embeddings": config.tied_embeddings,
         "torch_dtype": str(dtype).removeprefix("torch."),
         "use_cache": True,
@@ -219,8 +218,7 @@ def config_to_huggingface(config: LlamaConfig, *, dtype: torch.dtype) -> dict[st
     }
 
 
-def rope_to_huggingface(config: LlamaConfig) -> dict[str, Any]:
-    """``rope_theta`` and ``rope_scaling`` of a core."""
+def _rope_to_huggingface(config: LlamaConfig) -> dict[str, Any]:
     scaling = config.rope_scaling
     if scaling is None:
         return {"rope_scaling": None, "rope_theta": config.rope_theta}
@@ -236,7 +234,15 @@ def rope_to_huggingface(config: LlamaConfig) -> dict[str, Any]:
     }
 
 
-def token_ids(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The special tokens that a Hugging Face config names, which belong to no config of ours."""
-    keys = ("bos_token_id", "eos_token_id", "pad_token_id")
-    return {key: data[key] for key in keys if key in data}
+def token_ids(companions: Path | None) -> dict[str, Any]:
+    """The special tokens of a Hugging Face config, which no config of ours holds.
+
+    They are those that the companions' ``config.json`` or ``generation_config.json`` names.
+    """
+    ids: dict[str, Any] = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+    for name in ("generation_config.json", "config.json"):
+        if companions is not None and (companions / name).is_file():
+            data = read_json(companions / name)
+            data = data.get("text_config") or data
+            ids |= {key: data[key] for key in ids if data.get(key) is not None}
+    return ids

@@ -179,6 +179,16 @@ def renamed(
     return ours
 
 
+def check_depth(*num_layers: int, stored: Mapping[str, StoredTensor], source: Path) -> None:
+    """Refuse a config of more layers than there are tensors, before a model is built by it.
+
+    Raises:
+        InputError: some of ``num_layers`` is larger.
+    """
+    if max(num_layers) > len(stored):
+        raise InputError(source, f"says {max(num_layers)} layers of {len(stored)} tensors in all")
+
+
 def fill(
     module: nn.Module,
     stored: Mapping[str, StoredTensor],

@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MllamaConfig,
+    MllamaForConditionalGeneration,
+    PreTrainedModel,
+)
 
 
 def randomize(model: nn.Module, *, seed: int = 0) -> None:
@@ -63,6 +69,52 @@ def their_llama() -> Callable[..., LlamaForCausalLM]:
         model = LlamaForCausalLM(config).eval()
         randomize(model)
         model.tie_weights()
+        return model
+
+    return build
+
+
+@pytest.fixture
+def their_vision() -> Callable[..., MllamaForConditionalGeneration]:
+    """Builds a small random MllamaForConditionalGeneration."""
+
+    def build(
+        *, image_size: int = 28, text: dict[str, Any] | None = None, **vision: Any
+    ) -> MllamaForConditionalGeneration:
+        text_config = {
+            "vocab_size": 96,
+            "hidden_size": 64,
+            "num_hidden_layers": 6,
+            "cross_attention_layers": [1, 4],
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "intermediate_size": 96,
+            "max_position_embeddings": 512,
+            "rope_theta": 500_000.0,
+            "bos_token_id": 90,
+            "eos_token_id": 91,
+            "pad_token_id": 92,
+            **(text or {}),
+        }
+        vision_config = {
+            "hidden_size": 32,
+            "num_hidden_layers": 3,
+            "num_global_layers": 2,
+            "attention_heads": 2,
+            "intermediate_size": 48,
+            "vision_output_dim": 96,
+            "image_size": image_size,
+            "patch_size": 14,
+            "intermediate_layers_indices": [0, 1],
+            **vision,
+        }
+        config = MllamaConfig(
+            text_config=text_config,
+            vision_config=vision_config,
+            image_token_index=text_config["vocab_size"],
+        )
+        model = MllamaForConditionalGeneration(config).eval()
+        randomize(model)
         return model
 
     return build
