@@ -48,6 +48,16 @@ EXTRA_TOKENS = 8
 RESAMPLING: dict[int, Literal["bilinear", "bicubic"]] = {2: "bilinear", 3: "bicubic"}
 """Numbers of Pillow's filters in ``preprocessor_config.json``."""
 
+LLAMA_ONLY = {
+    "architectures",
+    "attention_bias",
+    "attention_dropout",
+    "head_dim",
+    "mlp_bias",
+    "pretraining_tp",
+}
+"""Keys of a Llama config that the release's ``text_config`` doesn't have."""
+
 LAYER_NAMES = {
     "attention_norm.weight": "input_layernorm.weight",
     "attention.query.weight": "cross_attn.q_proj.weight",
@@ -220,7 +230,7 @@ def config_to_released(config: MultimodalConfig, *, dtype: torch.dtype) -> dict[
         if value != wanted:
             raise ValueError(f"{key} is {value!r}, Llama 3.2 Vision's would be {wanted!r}")
     text = config_to_huggingface(core, dtype=dtype)
-    for key in ("architectures", "attention_bias", "mlp_bias", "pretraining_tp", "head_dim"):
+    for key in set(text) & LLAMA_ONLY:
         del text[key]
     data_type = text.pop("torch_dtype")
     return {
