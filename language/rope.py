@@ -11,18 +11,21 @@ from language.config import LlamaConfig, RopeScaling
 def rotary_frequencies(config: LlamaConfig) -> Tensor:
     """Angle that each pair of a head's dimensions turns per token, [head_dim / 2] float32."""
     exponent = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
-    frequencies = config.rope_theta**-exponent
+    frequencies = 1.0 / config.rope_theta**exponent
     if config.rope_scaling is None:
         return frequencies
     return scale_frequencies(frequencies, config.rope_scaling)
 
 
 def scale_frequencies(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
-    """Slow the low frequencies by ``factor``, keep the high ones, blend those between."""
-    turns = scaling.original_max_positions * frequencies / (2 * math.pi)
+    """Slow the low frequencies by ``factor``, keep the high ones, blend those between.
+
+    Computed in the publisher's order, to the last bit: an error here is multiplied by the position.
+    """
+    turns = scaling.original_max_positions / (2 * math.pi / frequencies)
     keep = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
     keep = keep.clamp(0, 1)
-    return frequencies * (keep + (1 - keep) / scaling.factor)
+    return (1 - keep) * frequencies / scaling.factor + keep * frequencies
 
 
 class RotaryTables:

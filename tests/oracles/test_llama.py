@@ -9,9 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from language.checkpoint import load_llama, save_llama
+from language.checkpoint import config_to_huggingface, load_llama, save_llama
+from language.config import LLAMA_CONFIGS
+from language.rope import rotary_frequencies
 
 SCALING_3_1 = {
     "rope_type": "llama3",
@@ -57,6 +60,14 @@ def test_long_scaled_context(their_llama: TheirLlama, save_huggingface: Save) ->
     ours = load_llama(save_huggingface(theirs))
     text = tokens(1, 2048)
     torch.testing.assert_close(ours(text), theirs(text).logits, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", LLAMA_CONFIGS)
+def test_frequencies_to_the_last_bit(name: str) -> None:
+    """Positions multiply them: at 131,072 tokens a last bit would be seen in the logits."""
+    config = LLAMA_CONFIGS[name]
+    theirs = LlamaConfig(**config_to_huggingface(config, dtype=torch.bfloat16))
+    assert torch.equal(rotary_frequencies(config), LlamaRotaryEmbedding(theirs).inv_freq)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
