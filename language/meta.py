@@ -35,12 +35,15 @@ CUT_BY_COLUMNS = ("attention.output.weight", "feed_forward.down.weight")
 
 def is_meta(directory: Path) -> bool:
     """Whether the directory (or its ``original`` folder) is Meta's and nothing else."""
-    return not (directory / "config.json").exists() and _params(directory).exists()
+    params = meta_directory(directory) / "params.json"
+    return params.exists() and not (directory / "config.json").exists()
 
 
-def _params(directory: Path) -> Path:
-    here, original = directory / "params.json", directory / "original" / "params.json"
-    return original if original.exists() and not here.exists() else here
+def meta_directory(directory: Path) -> Path:
+    """Where the files of a directory of Meta's lie: in it, or in its ``original`` folder."""
+    original = directory / "original"
+    here = (directory / "params.json").exists() or not (original / "params.json").exists()
+    return directory if here else original
 
 
 def open_meta(directory: Path) -> tuple[LlamaConfig, dict[str, StoredTensor]]:
@@ -49,12 +52,13 @@ def open_meta(directory: Path) -> tuple[LlamaConfig, dict[str, StoredTensor]]:
     Raises:
         InputError: what is wrong with which file.
     """
-    params = _params(directory)
+    directory = meta_directory(directory)
+    params = directory / "params.json"
     data = read_json(params)
-    files = sorted(params.parent.glob("consolidated*.pth"))
+    files = sorted(directory.glob("consolidated*.pth"))
     if not files:
-        raise InputError(params.parent, "no weights: no consolidated*.pth beside params.json")
-    expected = [params.parent / f"consolidated.{rank:02d}.pth" for rank in range(len(files))]
+        raise InputError(directory, "no weights: no consolidated*.pth beside params.json")
+    expected = [directory / f"consolidated.{rank:02d}.pth" for rank in range(len(files))]
     if len(files) > 1 and files != expected:
         missing = next(file for file in expected if file not in files)
         raise InputError(missing, "missing, though later ranks are there")

@@ -13,7 +13,7 @@ import torch
 from language.checkpoint import architecture_of, open_llama
 from language.directories import copy_companions, whole, written_whole
 from language.errors import InputError
-from language.meta import is_meta
+from language.meta import is_meta, meta_directory
 from language.model import Llama
 from language.weights import (
     MAX_SHARD_BYTES,
@@ -64,6 +64,16 @@ def kind_of(directory: Path) -> Kind:
     if architecture not in kinds:
         raise InputError(file, f"architecture {architecture} is none of {', '.join(kinds)}")
     return kinds[architecture]
+
+
+def companions_of(directory: Path) -> Path:
+    """Where the small files beside a model's weights lie, its tokenizer's among them.
+
+    Raises:
+        InputError: there is no such directory.
+    """
+    directory = whole(directory)
+    return meta_directory(directory) if is_meta(directory) else directory
 
 
 def open_model(directory: Path) -> tuple[MultimodalConfig, dict[str, StoredTensor]]:

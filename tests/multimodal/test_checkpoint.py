@@ -22,7 +22,14 @@ from multimodal.adapter_checkpoint import (
     save_adapter,
 )
 from multimodal.batch import Batch
-from multimodal.checkpoint import kind_of, load_core, load_model, open_model, save_model
+from multimodal.checkpoint import (
+    companions_of,
+    kind_of,
+    load_core,
+    load_model,
+    open_model,
+    save_model,
+)
 from multimodal.config import MULTIMODAL_CONFIGS, MultimodalConfig
 from multimodal.model import MultimodalLlama
 from multimodal.released import (
@@ -155,6 +162,16 @@ def test_a_core_alone_reads_text(
     assert alone.config == MultimodalConfig(language=model.config.language)
     batch = make_batch([[], []])
     assert torch.equal(alone(batch), model(batch))
+
+
+def test_small_files_stand_where_the_weights_do(tmp_path: Path) -> None:
+    (tmp_path / "original").mkdir()
+    (tmp_path / "original" / "params.json").write_text("{}")
+    assert kind_of(tmp_path) == "meta"
+    assert companions_of(tmp_path) == tmp_path / "original"
+    (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    assert kind_of(tmp_path) == "llama"
+    assert companions_of(tmp_path) == tmp_path
 
 
 def released(model: MultimodalLlama) -> MultimodalLlama:
