@@ -41,10 +41,10 @@ class RotaryTables:
         tables = self._tables
         if tables is None or tables[0].device != device or len(tables[0]) < length:
             size = 1 << max(8, (length - 1).bit_length())
-            with torch.device("cpu"):
+            with torch.device("cpu"), torch.inference_mode(False):  # training may use them later
                 positions = torch.arange(size, dtype=torch.float32)
                 angles = torch.outer(positions, rotary_frequencies(self._config)).repeat(1, 2)
-            tables = self._tables = angles.cos().to(device), angles.sin().to(device)
+                tables = self._tables = angles.cos().to(device), angles.sin().to(device)
         return tables
 
 

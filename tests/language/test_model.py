@@ -140,3 +140,13 @@ def test_scaled_frequencies_keep_short_waves_and_slow_long_ones() -> None:
 def test_impossible_sizes_are_refused(wrong: dict[str, int], fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         LlamaConfig(**{"dim": 32, "num_heads": 4, "num_kv_heads": 1, **wrong})
+
+
+def test_training_goes_on_after_inference() -> None:
+    """What is kept between passes, rotary tables, does not remember inference mode."""
+    core = Llama(SMALL)
+    tokens = torch.arange(6)[None]
+    with torch.inference_mode():
+        core(tokens)
+    core(tokens).sum().backward()
+    assert core.blocks[0].attention.query.weight.grad is not None
