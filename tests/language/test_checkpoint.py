@@ -14,9 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from language.checkpoint import load_llama, save_llama
-from language.config import LlamaConfig, RopeScaling
+from language.config import LLAMA_CONFIGS, LlamaConfig, RopeScaling
 from language.directories import written_whole
 from language.errors import InputError
+from language.meta import config_from_params
 from language.model import Llama
 
 SMALL = LlamaConfig(
@@ -356,6 +357,31 @@ def test_faults_of_meta_files(fault: str, meta: Path) -> None:
     spoil, message = META_FAULTS[fault]
     spoil(meta)
     expect_fault(meta, message)
+
+
+PUBLISHED_PARAMS = {
+    "3-8b": (4096, 32, 32, 1.3, 1024, False),
+    "3.1-8b": (4096, 32, 32, 1.3, 1024, True),
+    "3.1-70b": (8192, 80, 64, 1.3, 4096, True),
+    "3.1-405b": (16384, 126, 128, 1.2, 4096, True),
+    "3.2-1b": (2048, 16, 32, 1.5, 256, True),
+    "3.2-3b": (3072, 28, 24, 1.0, 256, True),
+}
+"""dim, n_layers, n_heads, ffn_dim_multiplier, multiple_of, use_scaled_rope as Meta publishes them."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED_PARAMS)
+def test_published_params(name: str) -> None:
+    keys = ("dim", "n_layers", "n_heads", "ffn_dim_multiplier", "multiple_of", "use_scaled_rope")
+    params = dict(zip(keys, PUBLISHED_PARAMS[name], strict=True)) | {
+        "n_kv_heads": 8,
+        "norm_eps": 1e-5,
+        "rope_theta": 500_000.0,
+        "vocab_size": 128_256,
+    }
+    expected = LLAMA_CONFIGS[name]
+    tied = expected.tied_embeddings
+    assert config_from_params(params, source=Path("params.json"), tied=tied) == expected
 
 
 def test_no_directory(tmp_path: Path) -> None:
