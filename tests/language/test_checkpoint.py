@@ -367,7 +367,7 @@ PUBLISHED_PARAMS = {
     "3.2-1b": (2048, 16, 32, 1.5, 256, True),
     "3.2-3b": (3072, 28, 24, 1.0, 256, True),
 }
-"""dim, n_layers, n_heads, ffn_dim_multiplier, multiple_of, use_scaled_rope as Meta publishes them."""
+"""Numbers of Meta's files, in the order of the keys below."""
 
 
 @pytest.mark.parametrize("name", PUBLISHED_PARAMS)

@@ -62,6 +62,34 @@ def test_long_scaled_context(their_llama: TheirLlama, save_huggingface: Save) ->
     torch.testing.assert_close(ours(text), theirs(text).logits, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("shape", ["grouped", "scaled"])
+@torch.no_grad()
+def test_greedy_text_equals_their_generate(
+    shape: str, their_llama: TheirLlama, save_huggingface: Save
+) -> None:
+    """Prompts of unequal length in one batch of ours, each alone by transformers' own loop."""
+    theirs = their_llama(**SHAPES[shape])
+    ours = load_llama(save_huggingface(theirs))
+    lengths = torch.tensor([9, 2, 30])
+    prompts = tokens(3, 30)
+    cache = ours.new_cache(3, max_length=60)
+    logits = ours(prompts, cache=cache, num_new=lengths.tolist())[torch.arange(3), lengths - 1]
+    answers = []
+    for _ in range(16):
+        answers.append(logits.argmax(dim=-1))
+        logits = ours(answers[-1][:, None], cache=cache)[:, -1]
+    for prompt, length, answer in zip(prompts, lengths, torch.stack(answers, dim=1), strict=True):
+        text = prompt[None, :length]
+        expected = theirs.generate(
+            text,
+            attention_mask=torch.ones_like(text),
+            max_new_tokens=16,
+            do_sample=False,
+            eos_token_id=None,
+        )
+        assert expected[0, length:].tolist() == answer.tolist()
+
+
 @pytest.mark.parametrize("name", LLAMA_CONFIGS)
 def test_frequencies_to_the_last_bit(name: str) -> None:
     """Positions multiply them: at 131,072 tokens a last bit would be seen in the logits."""

@@ -240,6 +240,31 @@ def test_cached_decoding_equals_reading_anew(
         ]
 
 
+@pytest.mark.parametrize("batch", ["pictures together", "with and without", "unequal rows"])
+@torch.no_grad()
+def test_greedy_answers_equal_their_generate(
+    batch: str, pair: tuple[MultimodalLlama, MllamaForConditionalGeneration]
+) -> None:
+    """All rows decoded in one batch of ours, each alone by transformers' own loop and cache."""
+    ours, theirs = pair
+    rows = BATCHES[batch]
+    session = MultimodalSession(ours, batch_size=len(rows), max_length=40)
+    logits = session.prefill(batch_of(rows))
+    answers = []
+    for _ in range(12):
+        answers.append(logits.argmax(dim=-1))
+        logits = session.append(answers[-1][:, None])
+    for row, answer in zip(rows, torch.stack(answers, dim=1), strict=True):
+        expected = theirs.generate(
+            **row.theirs(28),
+            attention_mask=torch.ones_like(row.tokens)[None],
+            max_new_tokens=12,
+            do_sample=False,
+            eos_token_id=None,
+        )
+        assert expected[0, len(row.tokens) :].tolist() == answer.tolist()
+
+
 @torch.no_grad()
 def test_the_switch_gives_transformers_leak(
     their_vision: TheirVision, save_huggingface: Save
