@@ -1,0 +1,87 @@
+"""An image encoder on disk: `config.json` and safetensors, from which an image model can start.
+
+The directory also says how pictures were cut and normalised, since weights mean nothing without
+it.
+"""
+
+from pathlib import Path
+
+import torch
+
+from language.config_dict import config_from_dict, config_to_dict
+from language.directories import whole, written_whole
+from language.errors import InputError
+from language.weights import (
+    StoredTensor,
+    fill,
+    open_safetensors,
+    read_json,
+    renamed,
+    write_json,
+    write_safetensors,
+)
+from vision.encoder import ImageEncoder, ImageEncoderConfig
+from vision.tiles import TilesConfig
+
+FORMAT, VERSION = "openherd-image-encoder", 1
+
+
+def save_encoder(encoder: ImageEncoder, directory: Path, *, tiles: TilesConfig) -> None:
+    """Write an encoder; a crash in between leaves what the directory held.
+
+    Raises:
+        InputError: `directory` cannot be replaced.
+    """
+    config = {
+        "format": FORMAT,
+        "version": VERSION,
+        "image_encoder": config_to_dict(encoder.config),
+        "tiles": config_to_dict(tiles),
+    }
+    with written_whole(directory) as target:
+        write_json(target / "config.json", config)
+        write_safetensors(target, encoder.state_dict())
+
+
+def open_encoder(
+    directory: Path,
+) -> tuple[ImageEncoderConfig, TilesConfig, dict[str, StoredTensor]]:
+    """Configs and stored tensors by :class:`ImageEncoder`'s names; no weight is read yet.
+
+    Raises:
+        InputError: the directory holds no image encoder.
+    """
+    directory = whole(directory)
+    file = directory / "config.json"
+    data = read_json(file)
+    if data.get("format") != FORMAT or data.get("version") != VERSION:
+        raise InputError(file, f"no image encoder: its format is not {FORMAT!r}, version {VERSION}")
+    try:
+        config = config_from_dict(ImageEncoderConfig, data.get("image_encoder", {}))
+        tiles = config_from_dict(TilesConfig, data.get("tiles", {}))
+    except (TypeError, ValueError) as error:
+        raise InputError(file, str(error)) from None
+    with torch.device("meta"):
+        names = ImageEncoder(config).state_dict()
+    stored = open_safetensors(directory)
+    return config, tiles, renamed(stored, ((name, name) for name in names), source=directory)
+
+
+def load_encoder(directory: Path) -> tuple[ImageEncoder, TilesConfig]:
+    """The encoder of a directory, in eval mode, and how its pictures are cut.
+
+    Raises:
+        InputError: the directory holds no image encoder, or a broken one.
+    """
+    config, tiles, stored = open_encoder(directory)
+    with torch.device("meta"):
+        encoder = ImageEncoder(config)
+    fill(encoder, stored)
+    return encoder.eval(), tiles
+
+
+def differences(stored: ImageEncoderConfig, wanted: ImageEncoderConfig) -> list[str]:
+    """Keys whose values make weights of one config wrong for the other."""
+    computing = {"mode", "local_attention", "activation_checkpointing", "intermediate_layers"}
+    theirs, ours = config_to_dict(stored), config_to_dict(wanted)
+    return [key for key in ours if key not in computing and theirs[key] != ours[key]]
