@@ -83,13 +83,26 @@ class Llama(nn.Module):
         Returns:
             [batch, tokens, vocabulary].
         """
+        return self.logits(
+            self.hidden_states(tokens, documents=documents, cache=cache, num_new=num_new)
+        )
+
+    def hidden_states(
+        self,
+        tokens: Tensor,
+        *,
+        documents: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        num_new: list[int] | None = None,
+    ) -> Tensor:
+        """The walk over all blocks, [batch, tokens, dim]; arguments as in :meth:`forward`."""
         hidden = self.embedding(tokens)
         context = self.context(hidden, documents=documents, cache=cache)
         for index in range(len(self.blocks)):
             hidden = self.run_block(index, hidden, context)
         if cache is not None:
             cache.advance([tokens.shape[1]] * len(tokens) if num_new is None else num_new)
-        return self.logits(hidden)
+        return hidden
 
     def context(
         self,
