@@ -6,7 +6,7 @@ kept without it in ``multimodal.adapter_checkpoint``.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 
@@ -15,6 +15,7 @@ from language.directories import copy_companions, whole, written_whole
 from language.errors import InputError
 from language.meta import is_meta, meta_directory
 from language.model import Llama
+from language.tokenizer import Tokenizer
 from language.weights import (
     MAX_SHARD_BYTES,
     StoredTensor,
@@ -29,9 +30,6 @@ from language.weights import (
 from multimodal.config import MultimodalConfig
 from multimodal.model import MultimodalLlama
 from multimodal.released import open_released
-
-if TYPE_CHECKING:
-    from language.tokenizer import Tokenizer
 
 FORMAT, VERSION = "openherd", 1
 
@@ -168,7 +166,7 @@ def load_core(
 def save_model(
     model: MultimodalLlama,
     directory: Path | str,
-    tokenizer: "Tokenizer | None" = None,
+    tokenizer: Tokenizer | None = None,
     *,
     companions: Path | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
@@ -191,5 +189,9 @@ def save_model(
         if companions is not None:
             copy_companions(companions, target)
         if tokenizer is not None and not (target / "generation_config.json").exists():
-            stop = {"bos_token_id": tokenizer.bos_id, "eos_token_id": list(tokenizer.stop_ids)}
-            write_json(target / "generation_config.json", stop)
+            ids = {
+                "bos_token_id": tokenizer.bos_id,
+                "eos_token_id": list(tokenizer.stop_ids),
+                "pad_token_id": tokenizer.pad_id,
+            }
+            write_json(target / "generation_config.json", ids)

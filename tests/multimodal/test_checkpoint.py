@@ -13,7 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from language.checkpoint import save_llama
 from language.errors import InputError
+from language.generation import GenerationConfig
 from language.model import Llama
+from language.tokenizer import load_tokenizer, train_bpe
 from multimodal.adapter_checkpoint import (
     core_hash,
     load_adapter,
@@ -150,6 +152,20 @@ def test_saving_again_replaces(model: MultimodalLlama, tmp_path: Path) -> None:
     save_model(model, tmp_path / "ours")
     assert same(load_model(tmp_path / "ours"), model)
     assert not list((tmp_path / "ours").glob("*index*"))
+
+
+def test_tokenizer_and_stops_go_along(model: MultimodalLlama, tmp_path: Path) -> None:
+    tokenizer = train_bpe(["a red circle", "two blue squares"], num_merged=4)
+    save_model(model, tmp_path / "ours", tokenizer)
+    back = load_tokenizer(tmp_path / "ours")
+    assert back.encode("two red squares") == tokenizer.encode("two red squares")
+    drawing = GenerationConfig.from_directory(tmp_path / "ours", tokenizer=back)
+    assert set(drawing.stop_ids) == set(tokenizer.stop_ids)
+    sampling = {"eos_token_id": [1, 2], "temperature": 0.6}
+    (tmp_path / "ours" / "generation_config.json").write_text(json.dumps(sampling))
+    save_model(model, tmp_path / "again", companions=tmp_path / "ours")
+    assert json.loads((tmp_path / "again" / "generation_config.json").read_text()) == sampling
+    assert load_tokenizer(tmp_path / "again").vocab_size == tokenizer.vocab_size
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from language.checkpoint import config_to_huggingface, load_llama, save_llama
 from language.config import LLAMA_CONFIGS
+from language.generation import GenerationConfig, LlamaSession, generate
 from language.rope import rotary_frequencies
 
 SCALING_3_1 = {
@@ -72,13 +73,11 @@ def test_greedy_text_equals_their_generate(
     ours = load_llama(save_huggingface(theirs))
     lengths = torch.tensor([9, 2, 30])
     prompts = tokens(3, 30)
-    cache = ours.new_cache(3, max_length=60)
-    logits = ours(prompts, cache=cache, num_new=lengths.tolist())[torch.arange(3), lengths - 1]
-    answers = []
-    for _ in range(16):
-        answers.append(logits.argmax(dim=-1))
-        logits = ours(answers[-1][:, None], cache=cache)[:, -1]
-    for prompt, length, answer in zip(prompts, lengths, torch.stack(answers, dim=1), strict=True):
+    session = LlamaSession(ours, batch_size=3, max_length=60)
+    logits = session.append(prompts, lengths=lengths)
+    drawing = GenerationConfig(max_new_tokens=16, max_loop=0)
+    answers = torch.tensor(list(generate(session, logits, drawing)))
+    for prompt, length, answer in zip(prompts, lengths, answers.T, strict=True):
         text = prompt[None, :length]
         expected = theirs.generate(
             text,

@@ -20,6 +20,7 @@ from transformers.models.mllama.processing_mllama import (
     get_cross_attention_token_mask,
 )
 
+from language.generation import GenerationConfig, generate
 from multimodal.batch import Batch, Images
 from multimodal.checkpoint import load_model, save_model
 from multimodal.model import MultimodalLlama
@@ -250,11 +251,9 @@ def test_greedy_answers_equal_their_generate(
     rows = BATCHES[batch]
     session = MultimodalSession(ours, batch_size=len(rows), max_length=40)
     logits = session.prefill(batch_of(rows))
-    answers = []
-    for _ in range(12):
-        answers.append(logits.argmax(dim=-1))
-        logits = session.append(answers[-1][:, None])
-    for row, answer in zip(rows, torch.stack(answers, dim=1), strict=True):
+    drawing = GenerationConfig(max_new_tokens=12, max_loop=0)
+    answers = torch.tensor(list(generate(session, logits, drawing)))
+    for row, answer in zip(rows, answers.T, strict=True):
         expected = theirs.generate(
             **row.theirs(28),
             attention_mask=torch.ones_like(row.tokens)[None],
