@@ -7,6 +7,7 @@ it.
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from language.config_dict import config_from_dict, config_to_dict
 from language.directories import whole, written_whole
@@ -21,6 +22,7 @@ from language.weights import (
     write_safetensors,
 )
 from vision.encoder import ImageEncoder, ImageEncoderConfig
+from vision.positions import resize_positions
 from vision.tiles import TilesConfig
 
 FORMAT, VERSION = "openherd-image-encoder", 1
@@ -78,6 +80,34 @@ def load_encoder(directory: Path) -> tuple[ImageEncoder, TilesConfig]:
         encoder = ImageEncoder(config)
     fill(encoder, stored)
     return encoder.eval(), tiles
+
+
+def resized(
+    stored: dict[str, StoredTensor], *, old: ImageEncoderConfig, new: ImageEncoderConfig
+) -> dict[str, StoredTensor]:
+    """Weights of an encoder for tiles of another size, as in annealing (paper section 7.4).
+
+    Position tables are resampled when they are read; all else stays.
+
+    Args:
+        stored: may hold other parts of a model, too, and names under any prefix.
+        old: the encoder that the weights belong to.
+        new: differs from `old` in `image_size`.
+    """
+
+    def at_new_size(table: Tensor) -> Tensor:
+        return resize_positions(
+            table.float(), num_patches=new.num_patches, class_token=new.class_token
+        ).to(table.dtype)
+
+    if old.image_size == new.image_size:
+        return stored
+    changed = dict(stored)
+    for name, tensor in stored.items():
+        if name.endswith(("position_embedding.table", "position_embedding.tile_table")):
+            shape = (*tensor.shape[:-2], new.num_tokens, new.dim)
+            changed[name] = tensor.changed(at_new_size, shape=shape)
+    return changed
 
 
 def differences(stored: ImageEncoderConfig, wanted: ImageEncoderConfig) -> list[str]:

@@ -210,6 +210,16 @@ class ImageEncoder(nn.Module):
         x = self.embed(layout.place(tiles), layout)  # [C, P, D]
         return layout.take(self._released(x, layout) if padded else self._packed(x, layout))
 
+    def compile_blocks(self) -> None:
+        """Compile the blocks by torch.compile, with nothing that is compiled anew for each batch.
+
+        Where attention works by picture, its groups differ from batch to batch and it stays eager.
+        """
+        within_tile = self.config.mode == "packed" and self.config.local_attention == "tile"
+        for block in (*self.local_blocks, *self.global_blocks):
+            assert isinstance(block, Block)
+            (block if within_tile and not block.gated else block.feed_forward).compile()
+
     def embed(self, tiles: Tensor, layout: TileLayout) -> Tensor:
         """Tiles as computed `[C, 3, S, S]` to what the first block takes `[C, P, D]`."""
         patch = self.config.patch_size

@@ -72,8 +72,8 @@ class ContrastivePretraining(Training):
             fill(encoder, stored, dtype=torch.float32)
         model = ContrastiveModel(encoder, config=self.contrastive)
         if self.compile_blocks:
-            towers = (encoder.local_blocks, encoder.global_blocks, model.text_tower.blocks)
-            for block in (block for blocks in towers for block in blocks):
+            encoder.compile_blocks()
+            for block in model.text_tower.blocks:
                 block.compile()
         self.model = model.train()
 

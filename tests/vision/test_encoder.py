@@ -1,9 +1,12 @@
 """Padded, the encoder equals Llama 3.2 Vision's; packed, it equals each picture alone."""
 
 from dataclasses import replace
+from functools import partialmethod
+from unittest.mock import patch
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from transformers import MllamaVisionConfig, MllamaVisionModel
 
 from vision.encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
@@ -180,6 +183,25 @@ def test_checkpointing_changes_no_gradient() -> None:
     for name, gradient in gradients[0].items():
         assert gradient.abs().max() > 0, name
         torch.testing.assert_close(gradients[1][name], gradient)
+
+
+def test_compiled_blocks_give_the_same_and_are_not_compiled_for_each_batch() -> None:
+    """Counted by a backend that compiles nothing: two graphs for any mixture of pictures."""
+    counter = CompileCounter()
+    config = replace(SMALL, num_layers=1, intermediate_layers=())
+    encoder = randomised(ImageEncoder(config))
+    mixtures = [PICTURES[:1], PICTURES, PICTURES[1:4], PICTURES[[1, 4]], PICTURES.flip(0)]
+    expected = [encoder(random_tiles(pictures, 28), pictures) for pictures in mixtures]
+    with patch.object(torch.nn.Module, "compile", partialmethod(compile_by, counter)):
+        encoder.compile_blocks()
+    for pictures, features in zip(mixtures, expected, strict=True):
+        assert torch.equal(encoder(random_tiles(pictures, 28), pictures), features)
+    # a block and two feed-forwards, each once for its first batch and once for any other
+    assert counter.frame_count <= 6
+
+
+def compile_by(module: torch.nn.Module, backend: CompileCounter) -> None:
+    module._compiled_call_impl = torch.compile(module._call_impl, backend=backend)
 
 
 @pytest.mark.parametrize("name", IMAGE_ENCODERS)
