@@ -38,6 +38,7 @@ sizes = st.one_of(st.integers(1, 40), st.integers(1, 300))
 @example(height=1, width=1, tile_size=28, most=4)
 @example(height=3, width=500, tile_size=28, most=4)
 @example(height=64, width=64, tile_size=32, most=4)
+@example(height=369, width=369, tile_size=50, most=1)  # 50 x 49: rounding of the release
 def test_tiles_equal_the_oracle(height: int, width: int, tile_size: int, most: int) -> None:
     oracle = MllamaImageProcessor(
         size={"height": tile_size, "width": tile_size},
@@ -79,15 +80,16 @@ def test_arrangements_are_those_of_the_release(most: int) -> None:
 
 
 @given(height=st.integers(1, 5000), width=st.integers(1, 5000), most=st.integers(1, 12))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_a_picture_fits_on_its_canvas(height: int, width: int, most: int) -> None:
     rows, columns = best_arrangement(height, width, tile_size=100, max_num_tiles=most)
     fitted = fitted_size(height, width, tile_size=100, arrangement=(rows, columns))
     assert rows * columns <= most
     assert 1 <= fitted[0] <= 100 * rows and 1 <= fitted[1] <= 100 * columns
-    scale = max(fitted[0] / height, fitted[1] / width)
-    for pixels, original in zip(fitted, (height, width), strict=True):
-        assert pixels == 1 or abs(pixels - original * scale) < 1 + 1e-6
+    original = (height, width)
+    wanted = [original[1 - side] * fitted[side] / original[side] for side in (0, 1)]
+    # one side sets the scale; the other follows from it, cut off (perhaps by rounding) to 1 or more
+    assert any(-1 - 1e-6 <= fitted[1 - side] - max(wanted[side], 1) <= 1e-6 for side in (0, 1))
 
 
 def test_only_rgb_is_taken() -> None:
