@@ -1,0 +1,142 @@
+"""Scenes as pictures: shapes drawn by Pillow, everyday things from the Noto emoji set.
+
+The emoji (Apache-2.0, Google) are not shipped. `icons.json` of the npm package
+`@iconify-json/noto` is looked for in `$OPENHERD_EMOJI` or the user's cache, and fetched by `npm`
+once; resvg draws it. Worlds of shapes alone need neither.
+"""
+
+import io
+import json
+import math
+import os
+import random
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from language.errors import InputError
+from multimodal.world.scenes import COLOURS, THINGS, Item, Scene
+
+EMOJI_PACKAGE = "@iconify-json/noto@1.2.9"
+_SPRITE = 256
+_OVERSAMPLING = 2
+_POINTS = {"square": 4, "triangle": 3}
+
+
+def draw(scene: Scene, *, edge: int) -> Image.Image:
+    """Draw a scene as a square RGB picture of ``edge`` pixels."""
+    picture = _ground(scene.ground, edge)
+    for item in scene.items:
+        sprite = _sprite(item, round(item.edge * edge))
+        left = round(item.x * edge - sprite.width / 2)
+        top = round(item.y * edge - sprite.height / 2)
+        picture.paste(sprite, (left, top), sprite)
+    return picture
+
+
+def _ground(seed: int, edge: int) -> Image.Image:
+    """A pale ground whose four corners differ a little."""
+    rng = random.Random(seed)
+    base = [rng.randint(196, 240) for _ in range(3)]
+    corners = Image.new("RGB", (2, 2))
+    for x in range(2):
+        for y in range(2):
+            corners.putpixel((x, y), tuple(value + rng.randint(-14, 14) for value in base))
+    return corners.resize((edge, edge), Image.Resampling.BICUBIC)
+
+
+def _sprite(item: Item, edge: int) -> Image.Image:
+    """The item as it stands in the picture, RGBA, turned."""
+    if item.colour is None:
+        size = edge * _OVERSAMPLING
+        image = emoji(item.kind).resize((size, size), Image.Resampling.BILINEAR, reducing_gap=1.0)
+        return image.rotate(item.angle, Image.Resampling.BILINEAR).reduce(_OVERSAMPLING)
+    return _shape(item, edge)
+
+
+def _shape(item: Item, edge: int) -> Image.Image:
+    assert item.colour is not None
+    colour = COLOURS[item.colour]
+    rim = tuple(int(0.72 * value) for value in colour)
+    size = edge * _OVERSAMPLING
+    canvas = Image.new("RGBA", (size, size), (*rim, 0))
+    pen = ImageDraw.Draw(canvas)
+    middle, radius = size / 2, size / 2 - 1
+    width = max(1, round(size * 0.04))
+    if item.kind == "circle":
+        box = [middle - 0.9 * radius, middle - 0.9 * radius]
+        box += [middle + 0.9 * radius, middle + 0.9 * radius]
+        pen.ellipse(box, fill=(*colour, 255), outline=(*rim, 255), width=width)
+    else:
+        if item.kind == "star":
+            reaches = [radius if i % 2 == 0 else 0.42 * radius for i in range(10)]
+        else:
+            reaches = [radius] * _POINTS[item.kind]
+        start = math.radians(item.angle + (45 if item.kind == "square" else 90))
+        corners = [
+            (
+                middle + reach * math.cos(start + 2 * math.pi * i / len(reaches)),
+                middle - reach * math.sin(start + 2 * math.pi * i / len(reaches)),
+            )
+            for i, reach in enumerate(reaches)
+        ]
+        pen.polygon(corners, fill=(*colour, 255), outline=(*rim, 255), width=width)
+    return canvas.reduce(_OVERSAMPLING)
+
+
+@lru_cache
+def emoji(kind: str) -> Image.Image:
+    """The icon of an everyday thing, RGBA, cropped to what is drawn and made square."""
+    import resvg_py
+
+    icons = _icons()
+    body = icons["icons"][THINGS[kind]]["body"]
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 128">{body}</svg>'
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=_SPRITE, height=_SPRITE)
+    image = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+    image = image.crop(image.getbbox())
+    square = Image.new("RGBA", (max(image.size),) * 2)
+    square.paste(image, ((square.width - image.width) // 2, (square.height - image.height) // 2))
+    return square
+
+
+@lru_cache
+def _icons() -> dict:
+    return json.loads(_icons_file().read_text())
+
+
+def _icons_file() -> Path:
+    """Where the emoji set lies, fetched on first use.
+
+    Raises:
+        InputError: it is not there and there is no `npm` or no network to fetch it by.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    folder = Path(os.environ.get("OPENHERD_EMOJI", cache / "openherd" / "noto"))
+    file = folder / "icons.json"
+    if file.exists():
+        return file
+    npm = shutil.which("npm")
+    if npm is None:
+        raise InputError(f"{file}: no such file, and no npm to fetch {EMOJI_PACKAGE} by")
+    with tempfile.TemporaryDirectory() as scratch:
+        fetched = subprocess.run(
+            [npm, "pack", EMOJI_PACKAGE], cwd=scratch, capture_output=True, text=True
+        )
+        archives = list(Path(scratch).glob("*.tgz"))
+        if fetched.returncode or len(archives) != 1:
+            raise InputError(f"{file}: no such file, and `npm pack {EMOJI_PACKAGE}` failed")
+        with tarfile.open(archives[0]) as archive:
+            member = archive.extractfile("package/icons.json")
+            assert member is not None, "the package holds its icons"
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = file.with_suffix(".partial")
+            partial.write_bytes(member.read())
+            partial.replace(file)
+    return file
+

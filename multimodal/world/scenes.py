@@ -1,0 +1,171 @@
+"""A scene as data: which things stand where, and which split its combination belongs to.
+
+A picture shows a *group* of one to four equal things, or a *pair* of two different ones that stand
+clearly beside or above each other. What is combined with what (thing, colour, size and number; or
+thing with thing) is the scene's *combination*. Its hash decides the split, so that no combination
+of the test split is ever seen in training, wherever and however it is drawn.
+"""
+
+import hashlib
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+THINGS = {
+    "apple": "red-apple",
+    "ball": "soccer-ball",
+    "banana": "banana",
+    "boat": "sailboat",
+    "car": "automobile",
+    "cat": "cat-face",
+    "cup": "hot-beverage",
+    "dog": "dog-face",
+    "fish": "tropical-fish",
+    "flower": "tulip",
+    "house": "house",
+    "tree": "deciduous-tree",
+}
+"""Everyday things, and the icon that draws each."""
+SHAPES = ("circle", "square", "star", "triangle")
+COLOURS = {
+    "red": (222, 44, 44),
+    "green": (38, 160, 68),
+    "blue": (42, 92, 226),
+    "yellow": (248, 208, 32),
+    "purple": (146, 60, 190),
+    "black": (34, 34, 38),
+}
+"""Colours that shapes come in; things have their own."""
+SIZES = {"small": (0.19, 0.23), "big": (0.35, 0.40)}
+"""Edge of a thing as a share of the picture's."""
+MOST_THINGS = 4
+RELATIONS = ("left of", "right of", "above", "below")
+OPPOSITE = dict(zip(RELATIONS, ("right of", "left of", "below", "above"), strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One thing in a picture."""
+
+    kind: str
+    """A key of THINGS or one of SHAPES."""
+    colour: str | None
+    """Of a shape; None for a thing."""
+    size: str
+    x: float
+    """Centre, from the left, as a share of the picture's width."""
+    y: float
+    """Centre, from the top, as a share of the picture's height."""
+    edge: float
+    """Edge as a share of the picture's."""
+    angle: float
+    """Turn in degrees, anticlockwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """All that a picture shows."""
+
+    items: tuple[Item, ...]
+    """Of a group in reading order; of a pair the left or upper one first."""
+    ground: int
+    """Seed of the ground that the things stand on."""
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether two different things stand beside or above each other."""
+        return len({item.kind for item in self.items}) == 2
+
+    @property
+    def relation(self) -> str:
+        """How the first thing of a pair stands to the second."""
+        first, second = self.items
+        return "left of" if abs(first.x - second.x) > abs(first.y - second.y) else "above"
+
+    @property
+    def combination(self) -> str:
+        """What is combined with what, wherever it stands."""
+        if self.is_pair:
+            return " + ".join(sorted(f"{item.colour or ''} {item.kind}" for item in self.items))
+        item = self.items[0]
+        return f"{len(self.items)} {item.size} {item.colour or ''} {item.kind}"
+
+    @property
+    def split(self) -> Split:
+        """The split that the combination falls into: 80 % train, 5 % validation, 15 % test."""
+        percentile = int.from_bytes(hashlib.sha256(self.combination.encode()).digest()[:4]) % 100
+        return "train" if percentile < 80 else "validation" if percentile < 85 else "test"
+
+
+def sample_scene(rng: random.Random, *, split: Split, shapes_only: bool = False) -> Scene:
+    """Draw a scene of a split; half are groups and half pairs.
+
+    Args:
+        rng: where chance comes from.
+        split: scenes of other splits are drawn again.
+        shapes_only: leave things out, which need an emoji set to be drawn.
+    """
+    number = rng.randint(1, MOST_THINGS) if rng.random() < 0.5 else None
+    while True:
+        scene = _pair(rng, shapes_only) if number is None else _group(rng, shapes_only, number)
+        if scene is not None and scene.split == split:
+            return scene
+
+
+def _group(rng: random.Random, shapes_only: bool, number: int) -> Scene | None:
+    kind = _kind(rng, shapes_only)
+    look = (kind, _colour(rng, kind), rng.choice(list(SIZES)))
+    items: list[Item] = []
+    for _ in range(30 * number):
+        item = _place(rng, look)
+        if all(_apart(item, other) for other in items):
+            items.append(item)
+        if len(items) == number:
+            items.sort(key=lambda item: (item.y, item.x))
+            return Scene(items=tuple(items), ground=rng.getrandbits(32))
+    return None
+
+
+def _pair(rng: random.Random, shapes_only: bool) -> Scene | None:
+    kinds = (_kind(rng, shapes_only), _kind(rng, shapes_only))
+    if kinds[0] == kinds[1]:
+        return None
+    items = [_place(rng, (kind, _colour(rng, kind), rng.choice(list(SIZES)))) for kind in kinds]
+    across, down = abs(items[0].x - items[1].x), abs(items[0].y - items[1].y)
+    if not _apart(*items) or max(across, down) < 1.5 * min(across, down):
+        return None
+    items.sort(key=lambda item: item.x if across > down else item.y)
+    return Scene(items=tuple(items), ground=rng.getrandbits(32))
+
+
+def _kind(rng: random.Random, shapes_only: bool) -> str:
+    shape = shapes_only or rng.random() < 0.5
+    return rng.choice(SHAPES) if shape else rng.choice(list(THINGS))
+
+
+def _colour(rng: random.Random, kind: str) -> str | None:
+    return rng.choice(list(COLOURS)) if kind in SHAPES else None
+
+
+def _place(rng: random.Random, look: tuple[str, str | None, str]) -> Item:
+    """An item of a kind, colour and size, anywhere inside the picture."""
+    kind, colour, size = look
+    edge = rng.uniform(*SIZES[size])
+    margin = 0.52 * edge
+    return Item(
+        kind=kind,
+        colour=colour,
+        size=size,
+        x=rng.uniform(margin, 1 - margin),
+        y=rng.uniform(margin, 1 - margin),
+        edge=edge,
+        angle=rng.uniform(-15, 15),
+    )
+
+
+def _apart(first: Item, second: Item) -> bool:
+    distance = ((first.x - second.x) ** 2 + (first.y - second.y) ** 2) ** 0.5
+    return distance > 0.6 * (first.edge + second.edge)

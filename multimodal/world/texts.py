@@ -1,0 +1,262 @@
+"""What is said of a scene: its caption, questions with short answers, written descriptions.
+
+A caption is a function of the picture alone: a group is "Three small dogs.", a pair "A big red
+circle above a small cat.", the left or upper thing first. Every question has one right answer.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from multimodal.world.scenes import (
+    COLOURS,
+    OPPOSITE,
+    RELATIONS,
+    SHAPES,
+    THINGS,
+    Item,
+    Scene,
+)
+
+NUMBERS = ("zero", "one", "two", "three", "four")
+QUESTION_KINDS = ("name", "colour", "size", "count", "relation", "exists")
+CAPTION_PROMPTS = ("Describe the picture.", "What does the picture show?")
+Message = dict[str, str | list[dict[str, str]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A question about a picture, its answer, and what else one could say that is in view."""
+
+    kind: str
+    """One of QUESTION_KINDS."""
+    text: str
+    answer: str
+    choices: tuple[str, ...]
+    """The answers that somebody could give who knows the things in view and guesses the rest."""
+
+
+def caption(scene: Scene) -> str:
+    """The one caption of a scene."""
+    if scene.is_pair:
+        first, second = scene.items
+        return _sentence(f"{_full(first)} {scene.relation} {_full(second)}")
+    item, number = scene.items[0], len(scene.items)
+    if number == 1:
+        return _sentence(_full(item))
+    return _sentence(f"{NUMBERS[number]} {item.size} {_look(item, number)}")
+
+
+def questions(scene: Scene, rng: random.Random) -> list[Question]:
+    """Questions of all kinds that suit the scene, in random order; pairs are seldom counted."""
+    makers: list[Callable[[Scene, random.Random], Question | None]] = [
+        _name,
+        _colour,
+        _size,
+        _exists,
+    ]
+    if scene.is_pair:
+        makers += [_where, rng.choice([_beside, _stands])]
+    if not scene.is_pair or rng.random() < 0.3:
+        makers.append(_count)
+    asked = [question for maker in makers if (question := maker(scene, rng)) is not None]
+    rng.shuffle(asked)
+    return asked
+
+
+def _name(scene: Scene, rng: random.Random) -> Question:
+    item = rng.choice(scene.items)
+    if scene.is_pair:
+        other = scene.items[1 - scene.items.index(item)]
+        text = f"What is next to the {item.kind}?"
+        choices = (_sentence(_one(item)), _sentence(_one(other)))
+        return Question(kind="name", text=text, answer=choices[1], choices=choices)
+    number = len(scene.items)
+    text = rng.choice(["What is this?", "What do you see?"])
+    if number > 1:
+        text = rng.choice(["What are these?", "What do you see?"])
+    answer = _sentence(_one(item) if number == 1 else _look(item, number))
+    return Question(kind="name", text=text, answer=answer, choices=(answer,))
+
+
+def _colour(scene: Scene, rng: random.Random) -> Question | None:
+    shapes = [item for item in scene.items if item.colour is not None]
+    if not shapes:
+        return None
+    item = rng.choice(shapes)
+    number = 1 if scene.is_pair else len(scene.items)
+    verb = "is" if number == 1 else "are"
+    text = f"What colour {verb} the {_noun(item.kind, number)}?"
+    choices = tuple(sorted({f"{str(shape.colour).capitalize()}." for shape in shapes}))
+    answer = f"{str(item.colour).capitalize()}."
+    return Question(kind="colour", text=text, answer=answer, choices=choices)
+
+
+def _size(scene: Scene, rng: random.Random) -> Question:
+    item = rng.choice(scene.items)
+    number = 1 if scene.is_pair else len(scene.items)
+    verb = "Is" if number == 1 else "Are"
+    text = f"{verb} the {_noun(item.kind, number)} big or small?"
+    return Question(
+        kind="size", text=text, answer=_sentence(item.size), choices=("Big.", "Small.")
+    )
+
+
+def _count(scene: Scene, rng: random.Random) -> Question:
+    kinds = [item.kind for item in scene.items]
+    kind = rng.choice(kinds) if rng.random() < 0.85 else _absent(scene, rng)
+    answers = tuple(_sentence(number) for number in NUMBERS)
+    return Question(
+        kind="count",
+        text=f"How many {_noun(kind, 2)} are there?",
+        answer=answers[kinds.count(kind)],
+        choices=answers[1:],
+    )
+
+
+def _exists(scene: Scene, rng: random.Random) -> Question:
+    present = rng.random() < 0.5
+    item = rng.choice(scene.items)
+    if item.colour is not None and rng.random() < 0.5:
+        others = [colour for colour in COLOURS if colour != item.colour]
+        look = f"{item.colour if present else rng.choice(others)} {item.kind}"
+    else:
+        look = item.kind if present else _absent(scene, rng)
+    return _yes_or_no("exists", f"Is there {_a(look)}?", present)
+
+
+def _where(scene: Scene, rng: random.Random) -> Question:
+    item, other, relation = _as_seen(scene, rng)
+    choices = tuple(_sentence(f"{each} the {other.kind}") for each in RELATIONS)
+    return Question(
+        kind="relation",
+        text=f"Where is the {item.kind}?",
+        answer=choices[RELATIONS.index(relation)],
+        choices=choices,
+    )
+
+
+def _beside(scene: Scene, rng: random.Random) -> Question:
+    item, other, relation = _as_seen(scene, rng)
+    asked = relation if rng.random() < 0.6 else rng.choice(RELATIONS)
+    choices = (_sentence(_one(item)), "Nothing.")
+    return Question(
+        kind="relation",
+        text=f"What is {asked} the {other.kind}?",
+        answer=choices[asked != relation],
+        choices=choices,
+    )
+
+
+def _stands(scene: Scene, rng: random.Random) -> Question:
+    item, other, relation = _as_seen(scene, rng)
+    asked = rng.choice([relation, relation, OPPOSITE[relation], rng.choice(RELATIONS)])
+    text = f"Is the {item.kind} {asked} the {other.kind}?"
+    return _yes_or_no("relation", text, asked == relation)
+
+
+def _as_seen(scene: Scene, rng: random.Random) -> tuple[Item, Item, str]:
+    """A thing of the pair, the other one, and how the first stands to it."""
+    first, second = scene.items
+    if rng.random() < 0.5:
+        return first, second, scene.relation
+    return second, first, OPPOSITE[scene.relation]
+
+
+def _yes_or_no(kind: str, text: str, truth: bool) -> Question:
+    return Question(
+        kind=kind, text=text, answer="Yes." if truth else "No.", choices=("Yes.", "No.")
+    )
+
+
+def _absent(scene: Scene, rng: random.Random) -> str:
+    present = {item.kind for item in scene.items}
+    return rng.choice([kind for kind in (*THINGS, *SHAPES) if kind not in present])
+
+
+def _full(item: Item) -> str:
+    return f"a {item.size} {_look(item, 1)}"
+
+
+def _one(item: Item) -> str:
+    return _a(_look(item, 1))
+
+
+def _look(item: Item, number: int) -> str:
+    noun = _noun(item.kind, number)
+    return noun if item.colour is None else f"{item.colour} {noun}"
+
+
+def _noun(kind: str, number: int) -> str:
+    return kind if number == 1 or kind == "fish" else f"{kind}s"
+
+
+def _a(words: str) -> str:
+    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
+
+
+def ask(text: str, answer: str, *, pictures: list[str] | None = None) -> list[Message]:
+    """A turn of a dialogue: the user's, with pictures before it if any, and the assistant's.
+
+    Args:
+        text: what the user says.
+        answer: what the assistant should say.
+        pictures: names of pictures that the user shows; "" is the sample's own.
+    """
+    content: list[dict[str, str]] = [
+        {"type": "image", "image": name} if name else {"type": "image"} for name in pictures or []
+    ]
+    return [
+        {"role": "user", "content": [*content, {"type": "text", "text": text}]},
+        {"role": "assistant", "content": answer},
+    ]
+
+
+def dialogue(
+    scene: Scene, rng: random.Random, *, turns: int = 1, picture: str | None = ""
+) -> list[Message]:
+    """A dialogue about one picture: questions, or now and then a wish for a description.
+
+    Args:
+        scene: what the picture shows.
+        rng: chooses the questions.
+        turns: how many questions, at most.
+        picture: the picture's name, shown in the first turn; None writes its caption instead.
+    """
+    asked = [(question.text, question.answer) for question in questions(scene, rng)]
+    if rng.random() < 0.15:
+        asked.insert(0, (rng.choice(CAPTION_PROMPTS), caption(scene)))
+    messages: list[Message] = []
+    for number, (text, answer) in enumerate(asked[:turns]):
+        first = number == 0
+        if first and picture is None:
+            text = f"{caption(scene)} {text}"
+        messages += ask(text, answer, pictures=[picture] if first and picture is not None else None)
+    return messages
+
+
+def small_talk(rng: random.Random) -> list[Message]:
+    """A dialogue without any picture, about the world's words."""
+    kind = rng.choice([*THINGS, *SHAPES])
+    number = rng.randint(0, len(NUMBERS) - 2)
+    relation = rng.choice(RELATIONS)
+    opposite = OPPOSITE[relation].removesuffix(" of")
+    exchanges = [
+        ("Hello!", "Hello! Show me a picture."),
+        ("What comes after {}?".format(NUMBERS[number]), _sentence(NUMBERS[number + 1])),
+        (f"What is the opposite of {relation.removesuffix(' of')}?", _sentence(opposite)),
+        (f"How do you say {_a(kind)} and {_a(kind)}?", _sentence(f"two {_noun(kind, 2)}")),
+        (f"Is {rng.choice(list(COLOURS))} a colour?", "Yes."),
+        (f"Is {rng.choice(NUMBERS)} a colour?", "No."),
+        (f"Is {_a(kind)} a shape?", "Yes." if kind in SHAPES else "No."),
+    ]
+    rng.shuffle(exchanges)
+    return [
+        message
+        for text, answer in exchanges[: rng.randint(1, 3)]
+        for message in ask(text, answer)
+    ]
