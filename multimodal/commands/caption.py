@@ -1,6 +1,6 @@
 """`openherd caption PICTURE...`: say what each picture shows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from multimodal.commands.answers import answer_each
 from multimodal.commands.options import (
@@ -21,8 +21,20 @@ def main(words: Sequence[str]) -> int:
     add_model_options(parser)
     add_generation_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object a picture")
+    wording = parser.add_mutually_exclusive_group()
+    wording.add_argument("--request", type=str, help="what to ask for, instead of a caption")
+    wording.add_argument(
+        "--base",
+        action="store_true",
+        help="ask for nothing: for a model that was pre-trained on captions and not yet fine-tuned",
+    )
     options = parse(parser, words)
     assistant = load_assistant(options)
-    return answer_each(
-        options.pictures, assistant.stream_caption, as_json=options.json, key="caption"
-    )
+    wanted = {} if options.request is None else {"request": options.request}
+    if options.base:
+        wanted = {"request": None}
+
+    def answer(picture: str) -> Iterator[str]:
+        return assistant.stream_caption(picture, **wanted)
+
+    return answer_each(options.pictures, answer, as_json=options.json, key="caption")

@@ -26,6 +26,9 @@ def add_model_options(parser: ArgumentParser) -> None:
         "Hugging Face hub, or 'tiny', which ships with the package",
     )
     parser.add_argument(
+        "--core", type=str, help="where --model is an adapter alone: the directory of its core"
+    )
+    parser.add_argument(
         "--device", type=str, default="auto", help="where to run: auto, cpu, cuda, cuda:1, ..."
     )
     parser.add_argument(
@@ -61,7 +64,7 @@ def load_assistant(options: Namespace) -> "Assistant":
     """Load the model that the options name, with their way of answering."""
     from multimodal.assistant import load
 
-    assistant = load(options.model, device=options.device, dtype=options.dtype)
+    assistant = load(options.model, core=options.core, device=options.device, dtype=options.dtype)
     if "max_new_tokens" in options:
         names = ("max_new_tokens", "temperature", "top_p", "top_k", "seed")
         assistant.configure(**{n: options[n] for n in names if options[n] is not None})

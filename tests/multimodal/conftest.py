@@ -1,12 +1,15 @@
 """A small composed model and batches of mixed rows, shared by the tests of the composition."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
 from language.config import LlamaConfig
+from language.tokenizer import train_bpe
 from multimodal.batch import Batch, Images
+from multimodal.checkpoint import save_model
 from multimodal.config import MultimodalConfig
 from multimodal.model import MultimodalLlama
 from vision.adapter import ImageAdapterConfig
@@ -93,3 +96,44 @@ def make_batch() -> MakeBatch:
         return Batch(tokens=tokens, lengths=lengths, images=images, visible=visible)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory as users have one: random weights, open gates, a tokenizer of few words."""
+    texts = ["What colour is the cup? Describe the picture. user assistant system\n\n"] * 3
+    tokenizer = train_bpe(texts, num_merged=40)
+    encoder = ImageEncoderConfig(
+        image_size=16, patch_size=4, dim=16, num_layers=1, num_heads=2, ffn_dim=24
+    )
+    config = MultimodalConfig(
+        language=LlamaConfig(
+            vocab_size=tokenizer.vocab_size,
+            dim=32,
+            num_layers=3,
+            num_heads=4,
+            num_kv_heads=2,
+            ffn_dim=48,
+            max_positions=512,
+        ),
+        image_encoder=encoder,
+        image_adapter=ImageAdapterConfig(
+            positions=(1, 2),
+            dim=32,
+            num_heads=4,
+            num_kv_heads=2,
+            head_dim=8,
+            ffn_dim=48,
+            feature_dim=encoder.feature_dim,
+            gate_init=0.6,
+        ),
+        tiles=TilesConfig(tile_size=16),
+        extra_tokens=8,
+    )
+    torch.manual_seed(0)
+    model = MultimodalLlama(config)
+    model.language.reset_parameters()
+    model.image_adapter.reset_parameters()
+    directory = tmp_path_factory.mktemp("models") / "random"
+    save_model(model, directory, tokenizer)
+    return directory

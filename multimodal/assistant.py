@@ -1,0 +1,248 @@
+"""A model and its processor, ready to be asked: the Python interface that the command stands on.
+
+Answers come in pieces of whole characters. A dialogue that goes on (`stream`) reads its new turn
+alone; questions and captions each start anew, so that no answer depends on what was asked before.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast, overload
+
+import torch
+from PIL import Image
+
+from language.errors import InputError
+from language.generation import GenerationConfig, generate
+from language.tokenizer import TextStream, load_tokenizer
+from multimodal.attention_map import attention_map, draw_attention, with_answer
+from multimodal.batch import Batch
+from multimodal.checkpoint import companions_of, save_model
+from multimodal.conversation import Conversation
+from multimodal.locations import find_model, load_weights, torch_device
+from multimodal.model import MultimodalLlama
+from multimodal.pictures import Picture, open_picture
+from multimodal.processor import Encoded, Message, Processor
+from multimodal.session import MultimodalSession
+
+CAPTION_REQUEST = "Describe the picture."
+"""What is asked for a caption."""
+
+BATCH_SIZE = 16
+"""Most pictures of a list that are answered side by side."""
+
+
+def load(
+    model: str | Path = "tiny",
+    *,
+    core: str | Path | None = None,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+) -> "Assistant":
+    """Load a model with all that is needed to use it.
+
+    Args:
+        model: "tiny", which ships with the package; a directory of ours, of Hugging Face's Llama
+            3.x or Llama 3.2 Vision, or of Meta's, told apart by content; a name on the hub.
+        core: the core that `model` belongs to, where that is an adapter alone.
+        device: "auto" is a GPU if there is one.
+        dtype: of the weights; "auto" is bfloat16 on a GPU and float32 without one.
+
+    Raises:
+        InputError: what is wrong with which file.
+    """
+    directory = find_model(model)
+    core_directory = None if core is None else find_model(core)
+    weights = load_weights(directory, core=core_directory, device=torch_device(device), dtype=dtype)
+    return Assistant(weights, companions=companions_of(core_directory or directory))
+
+
+class Assistant:
+    """Captions, answers and talks."""
+
+    def __init__(self, model: MultimodalLlama, *, companions: Path) -> None:
+        """Put a model to use.
+
+        Args:
+            model: in eval mode.
+            companions: directory of its tokenizer and of what else lies beside weights.
+
+        Raises:
+            InputError: there is no tokenizer, or one of another model.
+        """
+        tokenizer = load_tokenizer(companions)
+        vocab_size = model.config.language.vocab_size
+        if tokenizer.vocab_size > vocab_size:
+            raise InputError(
+                companions,
+                f"its tokenizer has {tokenizer.vocab_size:,} tokens, the model {vocab_size:,}",
+            )
+        self.model = model
+        self.processor = Processor(tokenizer, model.config)
+        self.generation = GenerationConfig.from_directory(companions, tokenizer=tokenizer)
+        self._companions = companions
+        self._conversation = Conversation(model)
+
+    def configure(self, **settings: Any) -> None:
+        """Change how answers are drawn: fields of `GenerationConfig`, as `temperature=0.7`.
+
+        Raises:
+            InputError: a value out of range.
+        """
+        try:
+            self.generation = replace(self.generation, **settings)
+        except ValueError as error:
+            raise InputError("generation", str(error)) from None
+
+    @overload
+    def caption(self, picture: Picture, *, request: str | None = ...) -> str: ...
+
+    @overload
+    def caption(self, picture: list[Picture], *, request: str | None = ...) -> list[str]: ...
+
+    def caption(
+        self, picture: Picture | list[Picture], *, request: str | None = CAPTION_REQUEST
+    ) -> str | list[str]:
+        """Say what a picture shows.
+
+        Args:
+            picture: a path, bytes, a PIL image or an array; or a list of them.
+            request: what is asked; None continues the picture as a model does that has only been
+                pre-trained on captions, and was never taught to answer.
+
+        Returns:
+            The caption, or a list of them.
+
+        Raises:
+            InputError: a picture is unusable.
+        """
+        if isinstance(picture, list):
+            return self._answer_all([self._caption_prompt(each, request) for each in picture])
+        return "".join(self.stream_caption(picture, request=request))
+
+    @overload
+    def ask(self, picture: Picture, question: str) -> str: ...
+
+    @overload
+    def ask(self, picture: list[Picture], question: str) -> list[str]: ...
+
+    def ask(self, picture: Picture | list[Picture], question: str) -> str | list[str]:
+        """Answer a question about a picture, or about each of a list.
+
+        Raises:
+            InputError: a picture is unusable, or the question too long.
+        """
+        if isinstance(picture, list):
+            return self._answer_all([self._prompt(_turn(each, question)) for each in picture])
+        return "".join(self.stream_answer(picture, question))
+
+    def stream_caption(
+        self, picture: Picture, *, request: str | None = CAPTION_REQUEST
+    ) -> Iterator[str]:
+        """Yield a caption in pieces; see `caption`."""
+        yield from self._stream(self._caption_prompt(picture, request), Conversation(self.model))
+
+    def stream_answer(self, picture: Picture, question: str) -> Iterator[str]:
+        """Yield an answer in pieces; see `ask`."""
+        yield from self._stream(self._prompt(_turn(picture, question)), Conversation(self.model))
+
+    def stream(self, messages: Sequence[Message]) -> Iterator[str]:
+        """Yield the answer to a dialogue in pieces.
+
+        A dialogue that continues the last one reads only what is new.
+
+        Args:
+            messages: each with `role` and `content`, which is a text or a list of parts:
+                `{"type": "text", "text": ...}`, `{"type": "image", "image": picture}`.
+
+        Raises:
+            InputError: a message is malformed, a picture unusable, or all of it too long.
+        """
+        yield from self._stream(self._prompt(messages), self._conversation)
+
+    def look(self, picture: Picture, question: str) -> tuple[str, Image.Image]:
+        """Answer a question, and draw what was looked at while answering.
+
+        Returns:
+            The answer, and the picture with the cross-attention weights laid over it.
+
+        Raises:
+            InputError: the picture is unusable.
+        """
+        shown = open_picture(picture)
+        batch = self._batch([self._prompt(_turn(shown, question))])
+        said = list(self._tokens(batch, Conversation(self.model)))
+        # The tokens that gave the answer: the prompt's last one, and all of it but its own last.
+        seen = with_answer(batch, said[:-1])
+        weights = attention_map(self.model, seen, num_tokens=max(1, len(said)))
+        tiles = self.model.config.tiles
+        assert tiles is not None, "the processor refused the picture"
+        return self._text(said), draw_attention(shown, weights, tiles)
+
+    def save(self, directory: str | Path) -> None:
+        """Write model, tokenizer and what lies beside them as a directory that `load` reads.
+
+        Raises:
+            InputError: something stands there that would be lost.
+        """
+        save_model(self.model, directory, self.processor.tokenizer, companions=self._companions)
+
+    def _prompt(self, messages: Sequence[Message]) -> Encoded:
+        return self.processor.encode(messages, train=False)
+
+    def _caption_prompt(self, picture: Picture, request: str | None) -> Encoded:
+        if request is None:
+            return self.processor.encode_caption(picture)
+        return self._prompt(_turn(picture, request))
+
+    def _batch(self, rows: list[Encoded]) -> Batch:
+        weight = self.model.language.embedding.weight
+        return self.processor.collate(rows).to(weight.device, dtype=weight.dtype)
+
+    def _settings(self, num_tokens: int) -> GenerationConfig:
+        """How to draw after a prompt of so many tokens: no further than positions go."""
+        room = self.model.config.language.max_positions - num_tokens
+        if room < 1:
+            raise InputError("messages", f"{num_tokens:,} tokens leave no room for an answer")
+        return replace(self.generation, max_new_tokens=min(room, self.generation.max_new_tokens))
+
+    def _tokens(self, batch: Batch, conversation: Conversation) -> Iterator[int]:
+        settings = self._settings(batch.tokens.shape[1])
+        session, logits = conversation.read(batch, max_new_tokens=settings.max_new_tokens)
+        for (token,) in generate(session, logits, settings):
+            assert token is not None, "generation ends with its only row"
+            conversation.extend(token)
+            yield token
+
+    def _stream(self, prompt: Encoded, conversation: Conversation) -> Iterator[str]:
+        text = TextStream(self.processor.tokenizer)
+        for token in self._tokens(self._batch([prompt]), conversation):
+            if piece := text.push(token):
+                yield piece
+        if rest := text.finish():
+            yield rest
+
+    def _answer_all(self, prompts: list[Encoded]) -> list[str]:
+        """Answer prompts in batches; each row's answer is the one that it gets alone."""
+        answers = []
+        for start in range(0, len(prompts), BATCH_SIZE):
+            batch = self._batch(prompts[start : start + BATCH_SIZE])
+            settings = self._settings(batch.tokens.shape[1])
+            session = MultimodalSession(
+                self.model,
+                batch_size=len(batch.tokens),
+                max_length=batch.tokens.shape[1] + settings.max_new_tokens,
+            )
+            steps = list(generate(session, session.prefill(batch), settings))
+            for row in range(len(batch.tokens)):
+                answers.append(self._text([step[row] for step in steps]))
+        return answers
+
+    def _text(self, tokens: Sequence[int | None]) -> str:
+        text = TextStream(self.processor.tokenizer)
+        return "".join(text.push(t) for t in tokens if t is not None) + text.finish()
+
+
+def _turn(picture: Picture, text: str) -> list[Message]:
+    parts = [{"type": "image", "image": picture}, {"type": "text", "text": text}]
+    return [{"role": "user", "content": cast(Any, parts)}]
