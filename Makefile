@@ -28,7 +28,7 @@ help:  ## what can be made
 	@touch $@
 
 demo: .venv/.installed  ## caption held-out pictures with the model that ships, and question it
-	@$(BIN)/python -m multimodal.commands.demo
+	@$(BIN)/python -m multimodal.world.tour demo
 
 test: .venv/.installed-dev  ## the tests, but the slow ones
 	$(RUN) $(BIN)/python -m pytest -n $(JOBS) -m "not slow and not gpu"

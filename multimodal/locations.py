@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from language.directories import whole
 from language.errors import InputError
 from multimodal.adapter_checkpoint import load_adapter
 from multimodal.checkpoint import kind_of, load_core, load_model
@@ -24,13 +25,11 @@ def find_model(name: str | Path) -> Path:
     """Return the directory that a name means, fetched from the hub if it is not here.
 
     Raises:
-        InputError: the hub does not have it, or cannot be reached.
+        InputError: there is none.
     """
-    if str(name) == "tiny":
-        return TINY
-    path = Path(name)
+    path = TINY if str(name) == "tiny" else Path(name)
     if path.exists() or not HUB_NAME.fullmatch(str(name)):
-        return path  # whether it holds a model is for its reader to say
+        return whole(path)
     from huggingface_hub import snapshot_download
 
     try:

@@ -1,0 +1,90 @@
+"""`convert` goes both ways without changing a bit; `info` counts what is there."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from language.config import LLAMA_CONFIGS
+from multimodal.checkpoint import load_model, save_model
+from multimodal.cli import main
+from multimodal.config import MULTIMODAL_CONFIGS, MultimodalConfig
+from multimodal.model import MultimodalLlama
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    return load_file(directory / "model.safetensors")
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+
+
+@pytest.fixture
+def core(model_directory: Path, tmp_path: Path) -> Path:
+    """A directory of ours that holds a core alone."""
+    whole = load_model(model_directory)
+    model = MultimodalLlama(MultimodalConfig(language=whole.config.language))
+    model.language = whole.language
+    save_model(model, tmp_path / "core", companions=model_directory)
+    return tmp_path / "core"
+
+
+def test_a_core_there_and_back(core, tmp_path, capsys):
+    assert main(["convert", str(core), str(tmp_path / "published")]) == 0
+    config = json.loads((tmp_path / "published" / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForCausalLM"]
+    assert (tmp_path / "published" / "tokenizer.json").exists()
+    assert main(["convert", str(tmp_path / "published"), str(tmp_path / "back")]) == 0
+    assert same(weights(tmp_path / "back"), weights(core))
+    assert (tmp_path / "back" / "tokenizer.json").exists()
+    assert "(huggingface)" in capsys.readouterr().out
+
+
+def test_another_type(core, tmp_path):
+    target = tmp_path / "half"
+    words = ["convert", str(core), str(target), "--to", "openherd", "--dtype", "bfloat16"]
+    assert main(words) == 0
+    half = {name: tensor.bfloat16() for name, tensor in weights(core).items()}
+    assert same(weights(target), half)
+
+
+def test_an_adapter_becomes_a_whole_model(model_directory, core, tmp_path):
+    from multimodal.adapter_checkpoint import save_adapter
+
+    save_adapter(load_model(model_directory), tmp_path / "adapter")
+    words = ["convert", str(tmp_path / "adapter"), str(tmp_path / "whole"), "--core", str(core)]
+    assert main([*words, "--to", "openherd"]) == 0
+    assert same(weights(tmp_path / "whole"), weights(model_directory))
+
+
+def test_info_of_a_directory(model_directory, capsys):
+    assert main(["info", str(model_directory), "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    stored = weights(model_directory)
+    for part, facts in about["parts"].items():
+        held = [tensor for name, tensor in stored.items() if name.startswith(f"{part}.")]
+        assert facts["parameters"] == sum(tensor.numel() for tensor in held)
+    assert [p for p, facts in about["parts"].items() if facts["frozen"]] == ["language"]
+    assert main(["info", str(model_directory)]) == 0
+    shown = capsys.readouterr().out
+    total = f"{sum(tensor.numel() for tensor in stored.values()):,}"
+    assert total in shown and "before the core's blocks 1, 2 (of 3)" in shown
+
+
+@pytest.mark.parametrize(
+    "preset", [*MULTIMODAL_CONFIGS, *(n for n in LLAMA_CONFIGS if n != "tiny")]
+)
+def test_info_of_a_preset(preset, capsys):
+    assert main(["info", preset]) == 0
+    assert f"{preset}: preset" in capsys.readouterr().out
+
+
+def test_info_of_an_adapter(model_directory, tmp_path, capsys):
+    from multimodal.adapter_checkpoint import save_adapter
+
+    save_adapter(load_model(model_directory), tmp_path / "adapter", core_name="my core")
+    assert main(["info", str(tmp_path / "adapter")]) == 0
+    assert "adapter of the core my core" in capsys.readouterr().out

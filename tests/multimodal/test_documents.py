@@ -1,0 +1,119 @@
+"""What README and docs say holds: commands and Python run, links lead somewhere.
+
+They run in a folder as the text supposes it, on random weights in place of the shipped model.
+"""
+
+import io
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import multimodal.locations
+from language.checkpoint import save_llama
+from multimodal.adapter_checkpoint import save_adapter
+from multimodal.checkpoint import load_model
+from multimodal.cli import VERBS, main
+from multimodal.training.config_files import find_config
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    return [
+        (document.name, text)
+        for document in DOCUMENTS
+        for kind, text in BLOCK.findall(document.read_text())
+        if kind == language
+    ]
+
+
+def lines(word: str) -> list[tuple[str, str]]:
+    """Lines of the shell blocks that run a program."""
+    return [
+        (name, line)
+        for name, text in blocks("bash")
+        for line in text.replace("\\\n", " ").splitlines()
+        if word in shlex.split(line, comments=True)
+    ]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, model_directory, monkeypatch) -> None:
+    """photo.jpg, folder/ with another, models under path/to/, and short answers."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(multimodal.locations, "TINY", model_directory)
+    for name in ("photo.jpg", "folder/other.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        noise = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+        Image.fromarray(noise).save(name)
+    for name in ("model", "core"):
+        shutil.copytree(model_directory, Path("path/to") / name)
+    model = load_model(model_directory)
+    save_llama(model.language, Path("path/to/published"), companions=model_directory)
+    save_adapter(model, Path("path/to/adapter"))
+
+
+COMMANDS = [(name, line) for name, line in lines("openherd") if "--config" not in line]
+
+
+@pytest.mark.parametrize(("name", "line"), COMMANDS, ids=lambda value: value)
+def test_command(name, line, monkeypatch, capsys):
+    words = shlex.split(line, comments=True)
+    typed, words = words[: words.index("openherd")], words[words.index("openherd") + 1 :]
+    said = " ".join(typed[1:-1]) if typed else "What?"  # echo "..." | openherd
+    monkeypatch.setattr(sys, "stdin", io.StringIO(said + "\n"))
+    if words[0] in ("caption", "ask", "chat"):
+        words += ["--max_new_tokens", "4", "--device", "cpu"]
+    assert main(words) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "text"), blocks("python"), ids=lambda value: value[:30])
+def test_python(name, text):
+    exec(compile(text, name, "exec"), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [pair for pair in lines("openherd") if pair not in COMMANDS], ids=str
+)
+def test_training_command_names_a_config(name, line):
+    words = shlex.split(line, comments=True)
+    words = words[words.index("openherd") + 1 :]
+    assert words[0] in VERBS
+    config = words[words.index("--config") + 1]
+    assert config == "FILE" or find_config(config).is_file()
+
+
+def test_make_targets_exist():
+    known = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = [shlex.split(line, comments=True)[1] for _, line in lines("make")]
+    assert named and set(named) <= known
+
+
+def test_links_lead_somewhere():
+    links = [
+        (document, link.split("#")[0])
+        for document in DOCUMENTS
+        for link in re.findall(r"\]\(([^)]+)\)", document.read_text())
+        if "://" not in link
+    ]
+    assert links
+    for document, link in links:
+        assert (document.parent / link).exists(), f"{document.name}: {link}"
+
+
+def test_the_tree_is_the_tree():
+    """Each folder that README lists is there, and each that holds code is listed."""
+    text = (ROOT / "README.md").read_text()
+    (tree,) = [t for kind, t in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S) if not kind]
+    listed = {line.split()[0] for line in tree.splitlines() if not line.startswith(" ")}
+    packages = {f"{path.parent.name}/" for path in ROOT.glob("*/__init__.py")}
+    assert listed == packages | {"configs/", "tests/", "benchmarks/", "docs/"}
+    assert all((ROOT / name).is_dir() for name in listed)
