@@ -1,8 +1,9 @@
 """A short tour: the shipped model on pictures that it was never trained on, in the command's words.
 
-`python -m multimodal.world.tour DIR` writes held-out pictures into DIR if it has none, then captions
-them and asks about them by the very commands that it prints, what was drawn beside the answers.
-Where the emoji set cannot be had, pictures made in the same way, which the package carries, serve.
+`python -m multimodal.world.tour DIR` writes held-out pictures into DIR if it has none, then
+captions them and asks about them by the very commands that it prints, what was drawn beside the
+answers. Where the emoji set cannot be had, pictures made in the same way serve, which the package
+carries.
 """
 
 import argparse

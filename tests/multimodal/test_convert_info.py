@@ -88,3 +88,26 @@ def test_info_of_an_adapter(model_directory, tmp_path, capsys):
     save_adapter(load_model(model_directory), tmp_path / "adapter", core_name="my core")
     assert main(["info", str(tmp_path / "adapter")]) == 0
     assert "adapter of the core my core" in capsys.readouterr().out
+
+
+def test_info_of_training_configs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("base.yaml").write_text(
+        "model: {init_args: {core: {vocab_size: 300, dim: 32, num_layers: 2, num_heads: 4,"
+        " num_kv_heads: 2, ffn_dim: 48}}}"
+    )
+    Path("mine.yaml").write_text("extends: base.yaml\nmodel: {init_args: {core: {num_layers: 3}}}")
+    assert main(["info", "mine.yaml", "--json"]) == 0
+    core = json.loads(capsys.readouterr().out)["parts"]["language"]
+    assert core["is"].startswith("3 layers") and not core["frozen"]
+    Path("encoder.yaml").write_text(
+        "model: {init_args: {image_encoder: {image_size: 8, patch_size: 4, dim: 8, num_layers: 1,"
+        " num_heads: 2, ffn_dim: 8}}}"
+    )
+    assert main(["info", "encoder.yaml"]) == 0
+    assert "training of an image encoder" in capsys.readouterr().out
+    Path("wrong.yaml").write_text("model: {init_args: {core: {dimension: 32}}}")
+    Path("none.yaml").write_text("trainer: {max_steps: 3}")
+    for name, fault in (("wrong.yaml", "'dimension'"), ("none.yaml", "builds no model")):
+        assert main(["info", name]) == 2
+        assert fault in capsys.readouterr().err
