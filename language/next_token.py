@@ -37,7 +37,8 @@ class NextTokenTraining(Training):
     def __init__(self, *, optimizer: AdamWConfig, schedule: ScheduleConfig) -> None:
         """Begin with nothing gathered."""
         super().__init__(optimizer=optimizer, schedule=schedule)
-        self._total = self._count = self._measured = torch.zeros(())
+        self._total = self._count = torch.zeros(())
+        self._measured: dict[str, Tensor] = {}
 
     def loss(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Loss summed over the targets of a batch, and their number."""
@@ -61,32 +62,32 @@ class NextTokenTraining(Training):
         grads = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
         torch._foreach_div_(grads, count.float())
 
-    def on_validation_epoch_start(self) -> None:
-        """Begin to sum."""
-        self._measured = torch.zeros(2, dtype=torch.float64, device=self.device)
+    def validation_losses(self, batch: Any) -> dict[str, tuple[Tensor, Tensor]]:
+        """What validation measures, by name; each is summed over targets, with their number."""
+        return {"loss": self.loss(batch)}
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Add a batch to the validation loss."""
-        self._measured += torch.stack(self.loss(batch))
+        """Add a batch to what is measured."""
+        for name, parts in self.validation_losses(batch).items():
+            sums = torch.stack(parts).double()
+            self._measured[name] = self._measured.get(name, torch.zeros_like(sums)) + sums
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean loss per target as ``val/loss``."""
-        self._log_mean("val/loss")
-
-    def on_test_epoch_start(self) -> None:
-        """Begin to sum."""
-        self.on_validation_epoch_start()
+        """Log means per target as ``val/loss`` and the like."""
+        self._log_means("val")
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Add a batch to the test loss."""
+        """Add a batch to what is measured."""
         self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        """Log the mean loss per target as ``test/loss``."""
-        self._log_mean("test/loss")
+        """Log means per target as ``test/loss`` and the like."""
+        self._log_means("test")
 
-    def _log_mean(self, name: str) -> None:
-        total, count = self.trainer.strategy.reduce(self._measured, reduce_op="sum")
-        mean = (total / count.clamp(min=1)).float()
-        self.log(name, mean, logger=False)
-        self.record({name: mean})
+    def _log_means(self, stage: str) -> None:
+        for name in sorted(self._measured):
+            sums = self.trainer.strategy.reduce(self._measured[name], reduce_op="sum")
+            mean = (sums[0] / sums[1].clamp(min=1)).float()
+            self.log(f"{stage}/{name}", mean, logger=False)
+            self.record({f"{stage}/{name}": mean})
+        self._measured = {}

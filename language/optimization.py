@@ -117,9 +117,7 @@ def check_matched(patterns: Sequence[str], matched: set[str], *, key: str) -> No
             raise InputError(key, f"{pattern!r} matches no parameter that trains")
 
 
-def adamw(
-    parameters: Iterable[tuple[str, nn.Parameter]], config: AdamWConfig
-) -> torch.optim.AdamW:
+def adamw(parameters: Iterable[tuple[str, nn.Parameter]], config: AdamWConfig) -> torch.optim.AdamW:
     """The optimizer of the named parameters, one kernel for all of a group.
 
     Raises:

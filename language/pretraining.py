@@ -46,8 +46,8 @@ class LanguagePretraining(NextTokenTraining):
         *,
         core: LlamaConfig,
         optimizer: AdamWConfig,
+        schedule: ScheduleConfig,
         tokenizer: str,
-        schedule: ScheduleConfig = ScheduleConfig(),
         start: str | None = None,
         compile: bool = False,
     ) -> None:
@@ -56,8 +56,8 @@ class LanguagePretraining(NextTokenTraining):
         Args:
             core: sizes of the model.
             optimizer: AdamW.
-            tokenizer: directory whose tokenizer the exported model gets.
             schedule: course of the learning rate.
+            tokenizer: directory whose tokenizer the exported model gets.
             start: directory of the core to go on from; fresh weights otherwise.
             compile: whether blocks are compiled by torch.compile.
         """

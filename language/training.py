@@ -87,7 +87,10 @@ class Training(LightningModule):
             optimizer,
             lambda step: self.rate_scale * self.schedule.factor(step, num_steps=num_steps),
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
     def configure_gradient_clipping(
         self,

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from language.training import Training
+from multimodal.training.steps import StepCallback
 
 LAST = Path("checkpoints", "last.ckpt")
 """Latest state, under the run's directory."""
@@ -43,7 +44,7 @@ class WholeFiles(TorchCheckpointIO):
             os.close(directory)
 
 
-class Checkpoints(Checkpoint):
+class Checkpoints(StepCallback, Checkpoint):
     """Saves the state of the run."""
 
     def __init__(self, *, every_n_steps: int = 1000, keep_every_n_steps: int = 0) -> None:
@@ -56,21 +57,17 @@ class Checkpoints(Checkpoint):
         """
         super().__init__()
         self.every_n_steps, self.keep_every_n_steps = every_n_steps, keep_every_n_steps
-        self._saved_step = 0
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Do not save again what was resumed."""
-        self._saved_step = trainer.global_step
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Training, *_: Any) -> None:
-        """Save when a step has been taken and it is time, or it was the last one."""
+    def on_step(self, trainer: Trainer, training: Training) -> None:
+        """Save if it is time, or the step was the last."""
         step = trainer.global_step
-        if step == self._saved_step or trainer.fast_dev_run:
+        directory = Path(trainer.default_root_dir) / LAST.parent
+        kept = self.keep_every_n_steps and step % self.keep_every_n_steps == 0
+        due = step % self.every_n_steps == 0 or step == trainer.max_steps
+        if trainer.fast_dev_run or not (kept or due):  # type: ignore[attr-defined]
             return
-        root = Path(trainer.default_root_dir)
-        if self.keep_every_n_steps and step % self.keep_every_n_steps == 0:
-            trainer.save_checkpoint(root / LAST.parent / f"step-{step}.ckpt")
-        if step % self.every_n_steps == 0 or step == trainer.max_steps:
-            pl_module.check_finite()
-            self._saved_step = step
-            trainer.save_checkpoint(root / LAST)
+        training.check_finite()
+        if kept:
+            trainer.save_checkpoint(directory / f"step-{step}.ckpt")
+        if due:
+            trainer.save_checkpoint(directory / LAST.name)

@@ -4,7 +4,6 @@ What the command line says wins over the YAML, and the YAML over a checkpoint th
 configs never come out of checkpoints.
 """
 
-import contextlib
 import logging
 import warnings
 from collections.abc import Sequence

@@ -3,6 +3,9 @@
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+from language.training import Training
 
 EXPORT = "export"
 """Directory of the exported model, under the run's."""
@@ -21,7 +24,11 @@ class Export(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Export what was just validated."""
-        if self.after_validation and trainer.state.fn == "fit" and not trainer.sanity_checking:
+        if (
+            self.after_validation
+            and trainer.state.fn == TrainerFn.FITTING
+            and not trainer.sanity_checking
+        ):
             self._export(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -29,5 +36,6 @@ class Export(Callback):
         self._export(trainer, pl_module)
 
     def _export(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero and not trainer.fast_dev_run:
+        assert isinstance(pl_module, Training)
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             pl_module.export(Path(trainer.default_root_dir, EXPORT))

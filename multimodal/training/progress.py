@@ -11,11 +11,13 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.profilers import Profiler
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
 from language.training import Training
+from multimodal.training.steps import StepCallback
 
 PEAK_FLOPS = {
     "H100 PCIe": 756e12,
@@ -59,7 +61,7 @@ class DataWait(Profiler):
             self.seconds += time.perf_counter() - self._started
 
 
-class Progress(Callback):
+class Progress(StepCallback):
     """Prints and logs how the run goes, and stops it where the loss is no number any more."""
 
     def __init__(self, *, every_n_steps: int = 50) -> None:
@@ -70,32 +72,31 @@ class Progress(Callback):
         """
         self.every_n_steps = every_n_steps
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_begin(self, trainer: Trainer, training: Training) -> None:
         """Start the clocks."""
-        self._first = self._reported = self._step = trainer.global_step
+        self._first = self._reported = trainer.global_step
         self._begun = time.perf_counter()
-        device = pl_module.device
+        device = training.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
         self._peak = peak_flops(name)
+        profiler = trainer.profiler  # type: ignore[attr-defined]
+        self._wait = profiler if isinstance(profiler, DataWait) else None
         self._restart(trainer)
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: Training, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Count what the batch asks for."""
+        assert isinstance(pl_module, Training)
         work = pl_module.work(batch)
         amounts = (work.samples.double(), work.tokens.double(), work.flops)
         self._sums += torch.stack(amounts)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Training, *_: Any) -> None:
-        """Add the loss of a finished step; report when it is time."""
-        step = trainer.global_step
-        if step == self._step:
-            return
-        self._step = step
-        self._loss += pl_module.step_loss
-        if step % self.every_n_steps == 0 or step == trainer.max_steps:
-            self._report(trainer, pl_module)
+    def on_step(self, trainer: Trainer, training: Training) -> None:
+        """Add the loss of the step; report when it is time."""
+        self._loss += training.step_loss
+        if self._step % self.every_n_steps == 0 or self._step == trainer.max_steps:
+            self._report(trainer, training)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
@@ -103,7 +104,7 @@ class Progress(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Run the clock again, and print what validation found."""
-        if trainer.state.fn != "fit":
+        if trainer.state.fn != TrainerFn.FITTING:
             return
         self._start += time.perf_counter() - self._paused_at
         found = {k: v for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
@@ -115,9 +116,9 @@ class Progress(Callback):
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)
         self._loss = torch.zeros((), device=device)
         self._start = time.perf_counter()
-        self._waited = trainer.profiler.seconds if isinstance(trainer.profiler, DataWait) else 0.0
+        self._waited = self._wait.seconds if self._wait else 0.0
 
-    def _report(self, trainer: Trainer, pl_module: Training) -> None:
+    def _report(self, trainer: Trainer, training: Training) -> None:
         samples, tokens, flops = trainer.strategy.reduce(self._sums, reduce_op="sum").tolist()
         now = time.perf_counter()
         seconds, steps = now - self._start, self._step - self._reported
@@ -129,15 +130,15 @@ class Progress(Callback):
             "speed/tokens": tokens / seconds,
             "speed/memory_gb": memory_gb(trainer.strategy.root_device),
         }
-        if pl_module.gradient_norm is not None:
-            metrics["train/gradient_norm"] = float(pl_module.gradient_norm)
+        if training.gradient_norm is not None:
+            metrics["train/gradient_norm"] = float(training.gradient_norm)
         if self._peak is not None:
             metrics["speed/mfu"] = flops / seconds / (self._peak * trainer.world_size)
-        if isinstance(trainer.profiler, DataWait):
-            metrics["speed/data_wait"] = (trainer.profiler.seconds - self._waited) / seconds
-        pl_module.record(metrics)
+        if self._wait:
+            metrics["speed/data_wait"] = (self._wait.seconds - self._waited) / seconds
+        training.record(metrics)
         self._print(line(metrics, step=self._step, num_steps=trainer.max_steps, seconds_left=left))
-        pl_module.check_finite()
+        training.check_finite()
         self._reported = self._step
         self._restart(trainer)
 
@@ -146,9 +147,7 @@ class Progress(Callback):
         print(text, flush=True)
 
 
-def line(
-    metrics: dict[str, float], *, step: int, num_steps: int, seconds_left: float
-) -> str:
+def line(metrics: dict[str, float], *, step: int, num_steps: int, seconds_left: float) -> str:
     """A report for people."""
     parts = [
         f"step {step:,}/{num_steps:,}",
