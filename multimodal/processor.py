@@ -92,10 +92,15 @@ class Processor:
             TooLongError: there are more tokens than fit.
         """
         dialogues = messages if messages and isinstance(messages[0], list) else [messages]
+        if not all(dialogues) or not dialogues:
+            raise InputError("messages", "there are no messages")
         self._check_characters(sum(_num_characters(dialogue) for dialogue in dialogues))
         encoded = [
             encode_dialog(dialogue, self.tokenizer, add_header=not train) for dialogue in dialogues
         ]
+        for slot in (slot for dialogue in encoded for slot in dialogue.media):
+            if slot.kind != "image":
+                raise InputError("messages", f"this model takes no part of type {slot.kind!r}")
         return self._row(
             [dialogue.tokens for dialogue in encoded],
             [dialogue.loss_mask for dialogue in encoded],
@@ -124,34 +129,7 @@ class Processor:
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
         """Pad rows to the longest and put their pictures one after another."""
-        length = max(len(row.tokens) for row in rows)
-        num_images = max(len(row.images) for row in rows)
-
-        def padded(values: list[NDArray[Any]], fill: int) -> torch.Tensor:
-            out = np.full((len(rows), length), fill, dtype=np.int64)
-            for line, value in zip(out, values, strict=True):
-                line[: len(value)] = value
-            return torch.from_numpy(out)
-
-        batch = Batch(
-            tokens=padded([row.tokens for row in rows], self.tokenizer.pad_id),
-            lengths=torch.tensor([len(row.tokens) for row in rows]),
-            targets=padded([row.targets for row in rows], IGNORED),
-        )
-        if any(row.documents[-1] > 0 for row in rows):
-            batch.documents = padded([row.documents for row in rows], -1)
-        if num_images:
-            visible = np.zeros((len(rows), length, num_images), dtype=bool)
-            for line, row in zip(visible, rows, strict=True):
-                line[: len(row.tokens), : len(row.images)] = row.visible
-            images = [(i, tiles) for i, row in enumerate(rows) for tiles in row.images]
-            batch.visible = torch.from_numpy(visible)
-            batch.images = Images(
-                tiles=torch.cat([tiles.pixels for _, tiles in images]),
-                arrangements=torch.tensor([tiles.arrangement for _, tiles in images]),
-                rows=torch.tensor([i for i, _ in images]),
-            )
-        return batch
+        return collate(rows, pad_id=self.tokenizer.pad_id)
 
     def _row(
         self,
@@ -212,6 +190,38 @@ class Processor:
                 "messages",
                 f"{num_characters:,} characters, more than {self.max_tokens:,} tokens hold",
             )
+
+
+def collate(rows: Sequence[Encoded], *, pad_id: int) -> Batch:
+    """Pad rows to the longest and put their pictures one after another."""
+    length = max(len(row.tokens) for row in rows)
+    num_images = max(len(row.images) for row in rows)
+
+    def padded(values: list[NDArray[Any]], fill: int) -> torch.Tensor:
+        out = np.full((len(rows), length), fill, dtype=np.int64)
+        for line, value in zip(out, values, strict=True):
+            line[: len(value)] = value
+        return torch.from_numpy(out)
+
+    batch = Batch(
+        tokens=padded([row.tokens for row in rows], pad_id),
+        lengths=torch.tensor([len(row.tokens) for row in rows]),
+        targets=padded([row.targets for row in rows], IGNORED),
+    )
+    if any(row.documents[-1] > 0 for row in rows):
+        batch.documents = padded([row.documents for row in rows], -1)
+    if num_images:
+        visible = np.zeros((len(rows), length, num_images), dtype=bool)
+        for line, row in zip(visible, rows, strict=True):
+            line[: len(row.tokens), : len(row.images)] = row.visible
+        images = [(i, tiles) for i, row in enumerate(rows) for tiles in row.images]
+        batch.visible = torch.from_numpy(visible)
+        batch.images = Images(
+            tiles=torch.cat([tiles.pixels for _, tiles in images]),
+            arrangements=torch.tensor([tiles.arrangement for _, tiles in images]),
+            rows=torch.tensor([i for i, _ in images]),
+        )
+    return batch
 
 
 def _identity(picture: Any) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from multimodal.data.order import Integers, Mixture, hashed, permuted
+from multimodal.data.order import Integers, Mixture, hashed
 
 Cost = Callable[[int, int], float]
 """What the sample at (source, index) costs; only the order of costs matters."""
@@ -66,5 +66,5 @@ class BatchPlan:
         batches = np.split(positions, range(self.batch_size, len(positions), self.batch_size))
         if self.once or self.window == 1:
             return batches
-        keys = hashed(self.mixture.seed, epoch, window)
-        return [batches[i] for i in permuted(np.arange(num_batches), size=num_batches, keys=keys)]
+        order = np.argsort(hashed(self.mixture.seed, epoch, window, np.arange(num_batches)))
+        return [batches[i] for i in order]

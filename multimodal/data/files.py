@@ -78,10 +78,7 @@ def _remote_files(name: str, *, cache: Path, suffixes: tuple[str, ...]) -> Itera
 
 def _local_copy(system: fsspec.AbstractFileSystem, place: str, *, cache: Path) -> Path:
     """Copy a remote file into the cache once for each version of it."""
-    url = system.unstrip_protocol(place)
-    info = system.info(place)
-    version = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified")
-    facts = repr((url, info.get("size"), str(version)))
+    facts = repr((system.unstrip_protocol(place), sorted(system.info(place).items(), key=str)))
     folder = cache / "files" / hashlib.sha256(facts.encode()).hexdigest()[:32]
     copy = folder / posixpath.basename(place)
     if not copy.exists():

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int64]
 Keys = NDArray[np.uint64]
 
-NUM_ROUNDS = 6
+NUM_ROUNDS = 8
 SHARES = 2**20
 """Weights are rounded to this many parts, so that positions stay exact in 64 bits."""
 
@@ -37,7 +37,7 @@ def hashed(*numbers: int | Integers | Keys) -> Keys:
 
 def permuted(positions: Integers, *, size: int, keys: Keys) -> Integers:
     """Where each position of `0 .. size-1` goes, [N], under the permutation that its key names."""
-    half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
+    half = np.uint64(max(3, ((size - 1).bit_length() + 1) // 2))
     low = (np.uint64(1) << half) - np.uint64(1)
     values = positions.astype(np.uint64)
     keys = np.broadcast_to(keys, values.shape)

@@ -115,9 +115,7 @@ def _place_pictures(dialogue: Any, sample: Sample) -> Dialogue:
     placed = []
     for message in dialogue:
         if not isinstance(message, dict):
-            raise InputError(
-                sample.name, f"a message is a {type(message).__name__}, want an object"
-            )
+            raise InputError(sample.name, "each message must be an object {role, content}")
         content = message.get("content")
         if isinstance(content, list):
             parts = []
@@ -134,7 +132,7 @@ def _place_pictures(dialogue: Any, sample: Sample) -> Dialogue:
 
 def _picture(name: Any, sample: Sample, unnamed: Any) -> bytes | Path:
     if name is not None:
-        if name in sample.pictures:
+        if isinstance(name, str) and name in sample.pictures:
             return sample.pictures[name]
         raise InputError(sample.name, f"no picture {name!r} in this sample")
     if len(sample.pictures) == 1:

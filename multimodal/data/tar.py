@@ -106,10 +106,9 @@ def _facts(file: IO[bytes], info: tarfile.TarInfo, *, extension: str) -> dict[st
     """Size of a picture or length of a text, as far as a glance tells."""
     file.seek(info.offset_data)
     if is_picture(extension):
-        whole = extension.endswith("webp")  # whose reader wants all of it
-        width, height = picture_size(
-            file.read(info.size if whole else min(info.size, HEADER_BYTES))
-        )
+        # WebP's reader wants all of the file.
+        num_bytes = info.size if extension.endswith("webp") else min(info.size, HEADER_BYTES)
+        width, height = picture_size(file.read(num_bytes))
         return {"width": width, "height": height}
     return {"num_characters": num_characters(file.read(info.size), extension=extension)}
 
