@@ -11,10 +11,10 @@ encoded once and no dialogue sees another.
 Letters: T tokens of a row, M pictures of a row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -91,10 +91,11 @@ class Processor:
             InputError: a picture is unusable, or a dialogue malformed.
             TooLongError: there are more tokens than fit.
         """
-        dialogues = messages if messages and isinstance(messages[0], list) else [messages]
-        if not all(dialogues) or not dialogues:
+        several = bool(messages) and not isinstance(messages[0], Mapping)
+        dialogues = cast(Sequence[Sequence[Message]], messages if several else [messages])
+        if any(len(dialogue) == 0 for dialogue in dialogues):
             raise InputError("messages", "there are no messages")
-        self._check_characters(sum(_num_characters(dialogue) for dialogue in dialogues))
+        self._check_characters(sum(map(_num_characters, dialogues)))
         encoded = [
             encode_dialog(dialogue, self.tokenizer, add_header=not train) for dialogue in dialogues
         ]

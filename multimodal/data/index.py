@@ -93,16 +93,12 @@ class Index:
 def as_array(members: Iterable[Member]) -> Members:
     """The members as a structured array."""
     members = list(members)
-    rows = [
-        (m.sample, m.key.encode(), m.extension.encode(), m.offset, m.size)
-        + (m.width, m.height, m.num_characters, m.fault)
-        for m in members
-    ]
-    width = {i: max((len(row[i]) for row in rows), default=1) for i in (1, 2)}
+    names = [(m.key.encode(), m.extension.encode()) for m in members]
+    width = [max((len(name[i]) for name in names), default=1) for i in (0, 1)]
     kinds = {
         "sample": "i8",
-        "key": f"S{width[1]}",
-        "extension": f"S{width[2]}",
+        "key": f"S{width[0]}",
+        "extension": f"S{width[1]}",
         "offset": "i8",
         "size": "i8",
         "width": "i4",
@@ -110,6 +106,10 @@ def as_array(members: Iterable[Member]) -> Members:
         "num_characters": "i4",
         "fault": "u1",
     }
+    rows = [
+        (m.sample, *name, m.offset, m.size, m.width, m.height, m.num_characters, m.fault)
+        for m, name in zip(members, names, strict=True)
+    ]
     return np.array(rows, dtype=list(kinds.items()))
 
 

@@ -30,13 +30,15 @@ MAX_ATTEMPTS = 100
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Report:
     """What a worker found while it made a batch."""
 
-    num_sound: int
+    num_sound: int = 0
     broken: list[str] = field(default_factory=list)
     too_long: list[str] = field(default_factory=list)
+    failure: InputError | None = None
+    """Why there is no batch, if there is none; torch would not carry it out of a worker whole."""
 
 
 class Batches(Dataset[tuple[Any, Report]]):
@@ -52,11 +54,15 @@ class Batches(Dataset[tuple[Any, Report]]):
     def __getitem__(self, step: int) -> tuple[Any, Report]:
         positions = self.plan.positions(step)
         mine = positions[self.rank :: self.num_ranks].tolist()
-        report = Report(num_sound=max(1, len(mine)))
-        if mine:
-            rows = [self._row(position, report) for position in mine]
-        else:  # a last, short batch: every rank must take part in each step
-            rows = [self.task.without_loss(self._row(int(positions[0]), report))]
+        report = Report()
+        try:
+            if mine:
+                rows = [self._row(position, report) for position in mine]
+            else:  # a last, short batch: every rank must take part in each step
+                rows = [self.task.without_loss(self._row(int(positions[0]), report))]
+        except InputError as error:
+            report.failure = error
+            return None, report
         return self.task.collate(rows), report
 
     def _row(self, position: int, report: Report) -> Any:
@@ -64,7 +70,9 @@ class Batches(Dataset[tuple[Any, Report]]):
         source, index = int(sources[0]), int(indices[0])
         for attempt in range(MAX_ATTEMPTS):
             try:
-                return self.task.encode(self.sources[source].read(index))
+                row = self.task.encode(self.sources[source].read(index))
+                report.num_sound += 1
+                return row
             except TooLongError as error:
                 report.too_long.append(str(error))
             except InputError as error:
@@ -175,6 +183,8 @@ class Loader:
             self.budget.too_long(fault)
         for fault in report.broken:
             self.budget.broken(fault)
+        if report.failure is not None:
+            raise report.failure
 
     def _measure(self, batch: Batch) -> None:
         self._add("tokens", int(batch.lengths.sum()), batch.tokens.numel())

@@ -29,6 +29,7 @@ from multimodal.data.packing import Learn, PackedText
 from multimodal.data.samples import Source
 from multimodal.data.tasks import PictureTask, Task, TextTask, open_pictures
 from multimodal.processor import Processor
+from vision.tiles import TilesConfig
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
 
@@ -125,6 +126,7 @@ class SampleData(LightningDataModule):
         if not configs:
             raise InputError(f"data.{part}", "no sources: give a list of {path, weight}")
         is_train = part == "train"
+        weights = _weights(configs) if is_train else None
         rank, num_ranks = self._place()
         if self.batch_size % num_ranks:
             raise InputError(
@@ -136,7 +138,7 @@ class SampleData(LightningDataModule):
         plan = BatchPlan(
             mixture=Mixture(
                 sizes=tuple(map(len, sources)),
-                weights=_weights(configs) if is_train else None,
+                weights=weights,
                 seed=self.seed,
                 shuffle=is_train,
             ),
@@ -177,13 +179,12 @@ class PictureData(SampleData):
 
     def task(self) -> Task:
         """Next token by next token."""
-        return PictureTask(self._processor())
-
-    def _processor(self) -> Processor:
         if self.processor is not None:
-            return self.processor
+            return PictureTask(self.processor)
         assert self.trainer is not None, "set data.processor, or use a trainer"
-        return self.trainer.lightning_module.processor
+        processor = self.trainer.lightning_module.processor
+        assert isinstance(processor, Processor)
+        return PictureTask(processor)
 
 
 class ContrastiveData(SampleData):
@@ -251,9 +252,11 @@ class ContrastiveData(SampleData):
     def task(self) -> Task:
         """Pictures beside captions."""
         assert self.trainer is not None, "the tiles are those of the trained module"
+        tiles = self.trainer.lightning_module.tiles
+        assert isinstance(tiles, TilesConfig)
         return ContrastiveTask(
             tokenizer=self.tokenizer,
-            tiles=self.trainer.lightning_module.tiles,
+            tiles=tiles,
             num_negatives=self.num_negatives,
             max_tokens=self.max_tokens,
         )

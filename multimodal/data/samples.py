@@ -47,8 +47,8 @@ class Source(Protocol):
     def extent(self, index: int) -> Extent:
         """Size of a sample, without reading it."""
 
-    def read(self, index: int) -> Sample:
-        """Read a sample; an InputError, which names it, where that cannot be."""
+    def read(self, index: int) -> Any:
+        """Read what the task encodes; an InputError, which names the sample, if it is unusable."""
 
 
 def parse_record(data: bytes | str, *, name: str) -> dict[str, Any]:

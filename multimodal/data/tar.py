@@ -54,7 +54,7 @@ def _members(archive: tarfile.TarFile, file: IO[bytes], *, path: Path) -> Iterat
     file_size = path.stat().st_size
     sample, previous, seen = -1, None, set[str]()
     while (info := _next(archive, path=path)) is not None:
-        archive.members = []  # or tarfile keeps every header
+        archive.members = []  # type: ignore[attr-defined]  # or tarfile keeps every header
         key, extension = base_plus_ext(info.name)
         if info.isdir() or key is None or (info.name.startswith("__") and "/" not in info.name):
             continue
