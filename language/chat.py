@@ -6,10 +6,16 @@
 
     A cup.<|eot_id|>
 
-The tokens are those of the published chat templates of Llama 3.x Instruct and Llama 3.2 Vision,
-with texts trimmed as there. Three rules differ, on purpose: a text that spells a special token
-stays text, the system message has the templates' date lines only where a date is given, and what a
-tool says as a text is given as it is, not in quotes.
+The tokens are those of the published chat templates. Where the templates of the releases differ: a
+content that is one text is trimmed (Llama 3.x Instruct); texts in a list of parts, among pictures,
+stand as they are (Llama 3.2 Vision). A tool's result is written as JSON, also where it is a text.
+
+Three rules are our own, on purpose. A text that spells a special token stays text, so that nobody
+can forge a turn. The date lines of the system message stand only where a date is given. A call of a
+built-in tool, or of the code interpreter, has Meta's notation whether or not tools were announced.
+
+A chat template in a model's directory is not executed: it is a program, and one that makes a string
+in which typed and real special tokens cannot be told apart.
 """
 
 import json
@@ -27,11 +33,15 @@ ROLES = {
     "tool": "ipython",
     "ipython": "ipython",
 }
+"""Roles of messages, and the names that stand in their headers."""
+MEDIA_KINDS = ("image",)
+"""Types of parts that have a placeholder ``<|type|>``; no other special token can be asked for."""
 BUILT_IN_TOOLS = ("brave_search", "wolfram_alpha")
 """Tools that Llama 3.1 calls in its own notation, behind ``<|python_tag|>``."""
 CODE_INTERPRETER = "code_interpreter"
 """The tool whose call is the code itself, behind ``<|python_tag|>``."""
 DATE_LINES = "Cutting Knowledge Date: December 2023\nToday Date: {date}\n\n"
+_HEADER_GAP = "\n\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +49,7 @@ class MediaSlot:
     """Where a medium stands in the tokens."""
 
     kind: str
-    """``image``, or another kind that the tokenizer has a placeholder for."""
+    """One of MEDIA_KINDS."""
     position: int
     """Index of its placeholder among the tokens."""
     item: Any
@@ -61,6 +71,29 @@ class Dialog:
         self.loss_mask += [learned] * len(tokens)
 
 
+@dataclass(frozen=True)
+class _Special:
+    """A special token among the texts of a turn."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class _Medium:
+    """A picture, or another medium, among the texts of a turn."""
+
+    kind: str
+    item: Any
+
+
+@dataclass
+class _Turn:
+    """What stands between a header and the header that follows it."""
+
+    role: str
+    pieces: list[str | _Special | _Medium]
+
+
 def encode_dialog(
     messages: Sequence[Mapping[str, Any]],
     tokenizer: Tokenizer,
@@ -73,111 +106,121 @@ def encode_dialog(
     Args:
         messages: each with ``role`` and ``content``: a text, or a list of parts of type ``text`` or
             of a medium (``{"type": "image", "image": ...}``). An assistant's may have
-            ``tool_calls``; a tool's content may be any JSON value.
+            ``tool_calls`` instead; a tool's content may be any JSON value.
         tokenizer: Llama 3's.
         add_header: whether the header of an answer to come stands at the end.
-        date: today's date, as the templates of 3.1 and later put it before the system message.
+        date: today's date, as the templates of 3.1 and later put it before the system message;
+            where there are pictures and no system message it is left out, as there.
 
     Raises:
-        InputError: a message is malformed, or holds a medium that the tokenizer does not know.
+        InputError: a message is malformed, or holds a medium that no placeholder stands for.
     """
+    turns = [_turn(message, source=f"message {i}") for i, message in enumerate(messages, start=1)]
+    if date is not None:
+        lines = DATE_LINES.format(date=date)
+        if turns and turns[0].role == "system":
+            turns[0].pieces.insert(0, lines)
+        elif not any(isinstance(piece, _Medium) for turn in turns for piece in turn.pieces):
+            turns.insert(0, _Turn("system", [lines, _Special("<|eot_id|>")]))
     dialog = Dialog()
     dialog.add([tokenizer.bos_id], learned=False)
-    if date is not None:
-        messages = _add_dated_system(dialog, messages, tokenizer, date=date)
-    for number, message in enumerate(messages, start=1):
-        source = f"message {number}"
-        if not isinstance(message, Mapping) or message.get("role") not in ROLES:
-            raise InputError(source, f"its role must be one of {', '.join(ROLES)}")
-        _add_message(dialog, message, tokenizer, source=source)
+    for turn in turns:
+        _add_turn(dialog, turn, tokenizer)
     if add_header:
-        dialog.add(_header("assistant", tokenizer), learned=False)
+        _add_turn(dialog, _Turn("assistant", []), tokenizer)
     return dialog
 
 
-def _add_dated_system(
-    dialog: Dialog, messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer, *, date: str
-) -> Sequence[Mapping[str, Any]]:
-    """Add the system message that opens every dialog of the templates; return the rest."""
-    said = ""
-    if messages and messages[0].get("role") == "system":
-        said, messages = str(messages[0].get("content", "")).strip(), messages[1:]
-    dialog.add(_header("system", tokenizer), learned=False)
-    dialog.add(tokenizer.encode(DATE_LINES.format(date=date) + said), learned=False)
-    dialog.add([tokenizer.special_tokens["<|eot_id|>"]], learned=False)
-    return messages
+def _add_turn(dialog: Dialog, turn: _Turn, tokenizer: Tokenizer) -> None:
+    """Add header and content; texts that stand together are encoded together."""
+    special, is_learned = tokenizer.special_tokens, turn.role == "assistant"
+    dialog.add([special["<|start_header_id|>"]], learned=False)
+    dialog.add(tokenizer.encode(turn.role), learned=False)
+    dialog.add([special["<|end_header_id|>"]], learned=False)
+    text, num_given = _HEADER_GAP, len(_HEADER_GAP)
+    for piece in turn.pieces:
+        if isinstance(piece, str):
+            text += piece
+            continue
+        _add_text(dialog, text, tokenizer, learned=is_learned, num_given=num_given)
+        text, num_given = "", 0
+        if isinstance(piece, _Special):
+            dialog.add([special[piece.name]], learned=is_learned)
+        else:
+            slot = MediaSlot(kind=piece.kind, position=len(dialog.tokens), item=piece.item)
+            dialog.media.append(slot)
+            dialog.add([special[f"<|{piece.kind}|>"]], learned=False)
+    _add_text(dialog, text, tokenizer, learned=is_learned, num_given=num_given)
 
 
-def _header(role: str, tokenizer: Tokenizer) -> list[int]:
-    special = tokenizer.special_tokens
-    name = tokenizer.encode(role)
-    begin, end = special["<|start_header_id|>"], special["<|end_header_id|>"]
-    return [begin, *name, end, *tokenizer.encode("\n\n")]
-
-
-def _add_message(
-    dialog: Dialog, message: Mapping[str, Any], tokenizer: Tokenizer, *, source: str
+def _add_text(
+    dialog: Dialog, text: str, tokenizer: Tokenizer, *, learned: bool, num_given: int
 ) -> None:
-    role = ROLES[message["role"]]
-    learned = role == "assistant"
-    dialog.add(_header(role, tokenizer), learned=False)
-    end = "<|eot_id|>"
+    """Add a text whose first ``num_given`` bytes belong to the header, and are never learned."""
+    tokens, covered, first = tokenizer.encode(text), 0, 0
+    while covered < num_given:
+        covered += len(tokenizer.token_bytes(tokens[first]))
+        first += 1
+    dialog.add(tokens[:first], learned=False)
+    dialog.add(tokens[first:], learned=learned)
+
+
+def _turn(message: Any, *, source: str) -> _Turn:
+    role = message.get("role") if isinstance(message, Mapping) else None
+    if not isinstance(role, str) or role not in ROLES:
+        raise InputError(source, f"its role must be one of {', '.join(ROLES)}")
+    role = ROLES[role]
     if calls := message.get("tool_calls"):
-        if not learned:
+        if role != "assistant":
             raise InputError(source, "only the assistant calls tools")
-        built_in = _add_call(dialog, calls, tokenizer, source=source)
-        end = "<|eom_id|>" if built_in else end
-    else:
-        _add_content(dialog, message.get("content"), role, tokenizer, source=source)
-    dialog.add([tokenizer.special_tokens[end]], learned=learned)
-
-
-def _add_content(
-    dialog: Dialog, content: Any, role: str, tokenizer: Tokenizer, *, source: str
-) -> None:
-    learned = role == "assistant"
-    if role == "ipython" and not isinstance(content, str):
-        content = json.dumps(content, ensure_ascii=False)
+        return _Turn(role, _call(calls, source=source))
+    content = message.get("content")
+    if role == "ipython":
+        return _Turn(role, [_json(content, source=source), _Special("<|eot_id|>")])
     if isinstance(content, str):
-        content = [{"type": "text", "text": content}]
+        return _Turn(role, [content.strip(), _Special("<|eot_id|>")])
     if not isinstance(content, list):
         raise InputError(source, "its content must be a text or a list of parts")
-    for part in content:
-        kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind == "text" and isinstance(part.get("text"), str):
-            dialog.add(tokenizer.encode(part["text"].strip()), learned=learned)
-        elif isinstance(kind, str) and f"<|{kind}|>" in tokenizer.special_tokens:
-            slot = MediaSlot(kind=kind, position=len(dialog.tokens), item=part.get(kind))
-            dialog.media.append(slot)
-            dialog.add([tokenizer.special_tokens[f"<|{kind}|>"]], learned=False)
-        elif kind == "text" or not isinstance(kind, str):
-            raise InputError(source, "each part needs a type, and a text part its text")
-        else:
-            raise InputError(source, f"this model takes no part of type {kind!r}")
+    parts = [_part(part, source=source) for part in content]
+    return _Turn(role, [*parts, _Special("<|eot_id|>")])
 
 
-def _add_call(dialog: Dialog, calls: Any, tokenizer: Tokenizer, *, source: str) -> bool:
-    """Add the one call of a message; True if it is a built-in tool's."""
+def _part(part: Any, *, source: str) -> str | _Medium:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind == "text" and isinstance(part.get("text"), str):
+        return part["text"]
+    if kind in MEDIA_KINDS:
+        return _Medium(kind, part.get(kind))
+    if kind == "text" or not isinstance(kind, str):
+        raise InputError(source, "each part needs a type, and a text part its text")
+    raise InputError(source, f"this model takes no part of type {kind!r}")
+
+
+def _call(calls: Any, *, source: str) -> list[str | _Special | _Medium]:
+    """Write the one tool call of a message."""
     try:
         (call,) = calls
         call = call.get("function", call)
         name, arguments = call["name"], call.get("arguments", {})
         arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
-        assert isinstance(name, str) and isinstance(arguments, Mapping)
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
+        name = arguments = None
+    if not isinstance(name, str) or not isinstance(arguments, Mapping):
         raise InputError(
             source, "tool_calls must hold one call with a name and a mapping of arguments"
-        ) from None
+        )
     if name == CODE_INTERPRETER:
-        text = str(arguments.get("code", ""))
-    elif name in BUILT_IN_TOOLS:
+        code = str(arguments.get("code", ""))
+        return [_Special("<|python_tag|>"), code, _Special("<|eom_id|>")]
+    if name in BUILT_IN_TOOLS:
         given = ", ".join(f'{key}="{value}"' for key, value in arguments.items())
-        text = f"{name}.call({given})"
-    else:
-        given = json.dumps(arguments, ensure_ascii=False)
-        text = f'{{"name": "{name}", "parameters": {given}}}'
-        dialog.add(tokenizer.encode(text), learned=True)
-        return False
-    dialog.add([tokenizer.special_tokens["<|python_tag|>"]], learned=True)
-    dialog.add(tokenizer.encode(text), learned=True)
-    return True
+        return [_Special("<|python_tag|>"), f"{name}.call({given})", _Special("<|eom_id|>")]
+    given = _json(arguments, source=source)
+    return [f'{{"name": "{name}", "parameters": {given}}}', _Special("<|eot_id|>")]
+
+
+def _json(value: Any, *, source: str) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(source, f"holds what JSON cannot: {error}") from None

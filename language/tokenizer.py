@@ -3,6 +3,9 @@
 Text never becomes a special token: what a user types as ``<|eot_id|>`` is encoded as ordinary
 characters, as Meta's own code does and unlike a chat template that is filled in as one string and
 parsed afterwards. Special tokens are put between texts by their ids (``language.chat``).
+
+Both formats know ``<|image|>``, at the first id past the core's table, where Llama 3.2 Vision has
+it: pictures can be added to a core that was published without them.
 """
 
 import base64
@@ -41,15 +44,25 @@ NUM_SPECIAL = 256
 SPECIAL_TOKENS = _NAMED + tuple(
     f"<|reserved_special_token_{i}|>" for i in range(2, 2 + NUM_SPECIAL - len(_NAMED))
 )
-"""The 256 special tokens of Llama 3.1 in order; Llama 3 has reserved ones at the unused places."""
+"""The 256 special tokens in the order of Llama 3.2; before it some of the named were reserved."""
 IMAGE_TOKEN = "<|image|>"
 """Follows the core's table: the first of Llama 3.2 Vision's extra embeddings."""
-
 STOP_TOKENS = ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>")
+REQUIRED_TOKENS = (
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+)
+"""What texts and dialogs cannot be written without."""
+
 MAX_FILE_BYTES = 64 << 20
-_MAX_CHARACTERS = 400_000
-_LONG_RUN = re.compile(r"(\s{25000}|\S{25000})")
-"""Longer runs without a change between space and text are cut: merging them takes too long."""
+MAX_CHARACTERS = 400_000
+"""Most characters that are encoded at once."""
+MAX_RUN = 25_000
+"""Most characters in a row that are all space, or all not; merging longer runs takes too long."""
+_RUN = re.compile(r"\s+|\S+")
 
 
 class Tokenizer(Protocol):
@@ -101,8 +114,8 @@ class Tokenizer(Protocol):
         ...
 
     @property
-    def image_id(self) -> int | None:
-        """The placeholder of a picture; None for a text-only model."""
+    def image_id(self) -> int:
+        """The placeholder of a picture."""
         ...
 
 
@@ -110,11 +123,10 @@ class _SpecialTokens:
     """What follows from the ids of the special tokens alone."""
 
     special_tokens: dict[str, int]
-    _num_ids: int
 
     @property
     def vocab_size(self) -> int:
-        return self._num_ids if self.image_id is None else self.image_id
+        return self.image_id
 
     @property
     def bos_id(self) -> int:
@@ -130,8 +142,8 @@ class _SpecialTokens:
         return self.special_tokens.get("<|finetune_right_pad_id|>", end)
 
     @property
-    def image_id(self) -> int | None:
-        return self.special_tokens.get(IMAGE_TOKEN)
+    def image_id(self) -> int:
+        return self.special_tokens[IMAGE_TOKEN]
 
 
 class TiktokenTokenizer(_SpecialTokens):
@@ -142,7 +154,6 @@ class TiktokenTokenizer(_SpecialTokens):
         self._ranks = ranks
         names = (*SPECIAL_TOKENS, IMAGE_TOKEN)
         self.special_tokens = {name: len(ranks) + i for i, name in enumerate(names)}
-        self._num_ids = len(ranks) + len(names)
         self._encoding = tiktoken.Encoding(
             "llama-3", pat_str=PIECES, mergeable_ranks=ranks, special_tokens=self.special_tokens
         )
@@ -152,11 +163,7 @@ class TiktokenTokenizer(_SpecialTokens):
         allowed: set[str] = set(self.special_tokens) if allow_special else set()
         ids: list[int] = []
         for part in _parts(text):
-            try:
-                ids += self._encoding.encode(part, allowed_special=allowed, disallowed_special=())
-            except UnicodeEncodeError:  # lone surrogates
-                clean = part.encode("utf-8", "replace").decode()
-                ids += self._encoding.encode(clean, allowed_special=allowed, disallowed_special=())
+            ids += self._encoding.encode(part, allowed_special=allowed, disallowed_special=())
         return ids
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
@@ -181,20 +188,27 @@ class HuggingFaceTokenizer(_SpecialTokens):
     """A ``tokenizer.json``, read by the tokenizers library."""
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
-        """The special tokens are those that the file calls special."""
+        """The special tokens are those that the file calls special, and the picture's placeholder.
+
+        Raises:
+            ValueError: it is not byte-level BPE, so that some text has no tokens.
+        """
+        self._byte_of = _bytes_of_characters()
+        is_bpe = isinstance(tokenizer.model, tokenizers.models.BPE)
+        if not is_bpe or any(tokenizer.token_to_id(byte) is None for byte in self._byte_of):
+            raise ValueError("no byte-level BPE")
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        self._tokenizer.add_special_tokens([tokenizers.AddedToken(IMAGE_TOKEN, special=True)])
         added = tokenizer.get_added_tokens_decoder()
-        self.special_tokens = {t.content: i for i, t in added.items() if t.special}
-        self._num_ids = tokenizer.get_vocab_size()
-        self._byte_of = _bytes_of_characters()
+        self._added = {i: token.content for i, token in added.items()}
+        self.special_tokens = {token.content: i for i, token in added.items() if token.special}
 
     def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
         """See :meth:`Tokenizer.encode`."""
         self._tokenizer.encode_special_tokens = not allow_special
-        clean = text.encode("utf-8", "replace").decode()
-        parts = (self._tokenizer.encode(p, add_special_tokens=False) for p in _parts(clean))
+        parts = (self._tokenizer.encode(p, add_special_tokens=False) for p in _parts(text))
         return [token for part in parts for token in part.ids]
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
@@ -203,11 +217,10 @@ class HuggingFaceTokenizer(_SpecialTokens):
 
     def token_bytes(self, token: int) -> bytes:
         """See :meth:`Tokenizer.token_bytes`."""
+        if token in self._added:
+            return self._added[token].encode()
         name = self._tokenizer.id_to_token(token)
-        if name is None:
-            raise ValueError(f"no token {token}")
-        if name in self.special_tokens:
-            return name.encode()
+        assert name is not None, f"no token {token}"
         return bytes(self._byte_of[character] for character in name)
 
     def save(self, directory: Path) -> None:
@@ -233,7 +246,7 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
     if file.stat().st_size > MAX_FILE_BYTES:
         raise InputError(file, f"larger than {MAX_FILE_BYTES >> 20} MiB, so no tokenizer")
     tokenizer = _read_json(file) if file.suffix == ".json" else _read_tiktoken(file)
-    for name in ("<|begin_of_text|>", "<|end_of_text|>"):
+    for name in REQUIRED_TOKENS:
         if name not in tokenizer.special_tokens:
             raise InputError(file, f"has no special token {name}, so it is not Llama 3's")
     return tokenizer
@@ -254,14 +267,29 @@ def _read_tiktoken(file: Path) -> TiktokenTokenizer:
             ranks[base64.b64decode(token, validate=True)] = int(rank)
         except (ValueError, binascii.Error):
             raise InputError(file, f"line {number} is not a token and its rank") from None
-    if sorted(ranks.values()) != list(range(len(ranks))) or len(ranks) < 256:
-        raise InputError(file, "ranks are not 0, 1, 2, ... for at least the 256 bytes")
+    if sorted(ranks.values()) != list(range(len(ranks))):
+        raise InputError(file, "ranks are not 0, 1, 2, ...")
+    if any(bytes([byte]) not in ranks for byte in range(256)):
+        raise InputError(file, "some of the 256 bytes are no tokens")
     return TiktokenTokenizer(ranks)
 
 
 def _parts(text: str) -> Iterator[str]:
-    for start in range(0, len(text), _MAX_CHARACTERS):
-        yield from filter(None, _LONG_RUN.split(text[start : start + _MAX_CHARACTERS]))
+    """Cut a text where Meta's code does, and nowhere in texts of ordinary words.
+
+    Half of a surrogate pair, which is no character, becomes U+FFFD.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    for start in range(0, len(text), MAX_CHARACTERS):
+        part, begin = text[start : start + MAX_CHARACTERS], 0
+        for run in _RUN.finditer(part) if len(part) > MAX_RUN else ():
+            for cut in range(run.start() + MAX_RUN, run.end(), MAX_RUN):
+                yield part[begin:cut]
+                begin = cut
+        yield part[begin:]
 
 
 def _bytes_of_characters() -> dict[str, int]:

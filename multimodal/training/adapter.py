@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from language.errors import InputError
@@ -28,6 +27,7 @@ from multimodal.checkpoint import save_model
 from multimodal.config import MultimodalConfig
 from multimodal.model import MultimodalLlama
 from multimodal.processor import Processor
+from multimodal.training.announce import announce
 from multimodal.training.flops import Trained, step_work
 from multimodal.training.parts import ModelParts, build, config_of
 
@@ -81,15 +81,10 @@ class ImageAdapterTraining(NextTokenTraining):
         """Makes rows of this model's tokens and tiles.
 
         Raises:
-            InputError: the tokenizer does not go with the core, or has no place for pictures.
+            InputError: the tokenizer does not go with the core.
         """
         if self._processor is None:
             tokenizer, config = load_tokenizer(self.companions), self.config
-            if tokenizer.image_id is None:
-                raise InputError(
-                    self.companions,
-                    "its tokenizer has no <|image|>: name one that has by model.tokenizer",
-                )
             if tokenizer.vocab_size > config.language.vocab_size:
                 raise InputError(
                     self.companions,
@@ -108,7 +103,7 @@ class ImageAdapterTraining(NextTokenTraining):
             return
         model = build(self.parts)
         choose_trainable(model, self.patterns)
-        rank_zero_info(describe(model))
+        announce(describe(model))
         if self.compile_blocks:
             for block in (*model.language.blocks, *model.image_adapter.layers):
                 block.compile()

@@ -1,29 +1,47 @@
 """Both tokenizer formats against each other and against transformers; text stays text."""
 
+import json
+import pickle
 from pathlib import Path
 
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import TikTokenConverter
 
+from language import tokenizer as module
 from language.errors import InputError
 from language.tokenizer import (
+    IMAGE_TOKEN,
+    PIECES,
     SPECIAL_TOKENS,
     HuggingFaceTokenizer,
     TextStream,
     TiktokenTokenizer,
     load_tokenizer,
+    train_bpe,
 )
 
 WORDS = st.lists(
     st.sampled_from(["dog", " dogs", "é", "漢", "\n", " ", "\t", "123", "'ll", "<|eot_id|>", "🙂"])
 )
+ANY_CHARACTERS = st.text(st.characters())  # halves of surrogate pairs too
 TEXT = st.one_of(st.text(), WORDS.map("".join))
 
 
+@pytest.fixture(scope="module")
+def theirs(bpe: HuggingFaceTokenizer) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer)
+
+
+def whole_characters(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 @settings(max_examples=200, deadline=None)
-@given(text=TEXT)
+@given(text=st.one_of(TEXT, ANY_CHARACTERS))
 def test_both_formats_give_the_same_ids(
     bpe: HuggingFaceTokenizer, tiktoken_bpe: TiktokenTokenizer, text: str
 ) -> None:
@@ -31,21 +49,68 @@ def test_both_formats_give_the_same_ids(
 
 
 @settings(max_examples=200, deadline=None)
-@given(text=TEXT)
-def test_text_comes_back(bpe: HuggingFaceTokenizer, text: str) -> None:
-    ids = bpe.encode(text)
-    assert bpe.decode(ids) == text.encode("utf-8", "replace").decode()
-    assert b"".join(map(bpe.token_bytes, ids)).decode() == bpe.decode(ids)
+@given(text=st.one_of(TEXT, ANY_CHARACTERS))
+def test_text_comes_back(
+    bpe: HuggingFaceTokenizer, tiktoken_bpe: TiktokenTokenizer, text: str
+) -> None:
+    for tokenizer in (bpe, tiktoken_bpe):
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == whole_characters(text)
+        assert b"".join(map(tokenizer.token_bytes, ids)).decode() == tokenizer.decode(ids)
 
 
 @settings(max_examples=100, deadline=None)
 @given(text=TEXT)
-def test_transformers_gives_the_same_ids(bpe: HuggingFaceTokenizer, text: str) -> None:
-    theirs = PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer)
+def test_transformers_gives_the_same_ids(
+    bpe: HuggingFaceTokenizer, theirs: PreTrainedTokenizerFast, text: str
+) -> None:
     ids = theirs.encode(text, add_special_tokens=False, split_special_tokens=True)
     assert bpe.encode(text) == ids
     special = theirs.encode(text, add_special_tokens=False)
     assert bpe.encode(text, allow_special=True) == special
+
+
+@pytest.fixture(scope="module")
+def converted(tiktoken_file: Path) -> tokenizers.Tokenizer:
+    """Meta's file as transformers converts it, which finds the merges by itself."""
+    converter = TikTokenConverter(
+        vocab_file=str(tiktoken_file),
+        pattern=PIECES,
+        extra_special_tokens=[*SPECIAL_TOKENS, IMAGE_TOKEN],
+    )
+    return converter.converted()
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=TEXT)
+def test_transformers_reads_metas_format_alike(
+    tiktoken_bpe: TiktokenTokenizer, converted: tokenizers.Tokenizer, text: str
+) -> None:
+    assert tiktoken_bpe.encode(text, allow_special=True) == converted.encode(text).ids
+
+
+def test_pictures_can_be_added_to_a_text_model(
+    tiktoken_bpe: TiktokenTokenizer, converted: tokenizers.Tokenizer
+) -> None:
+    described = json.loads(converted.to_str())
+    described["added_tokens"] = [
+        token for token in described["added_tokens"] if token["content"] != IMAGE_TOKEN
+    ]
+    text_only = tokenizers.Tokenizer.from_str(json.dumps(described))
+    assert text_only.token_to_id(IMAGE_TOKEN) is None
+    tokenizer = HuggingFaceTokenizer(text_only)
+    assert tokenizer.special_tokens == tiktoken_bpe.special_tokens
+    assert tokenizer.vocab_size == tokenizer.image_id == tiktoken_bpe.image_id
+    assert IMAGE_TOKEN == tokenizer.decode([tokenizer.image_id])
+
+
+def test_a_trained_tokenizer_ends_with_the_picture() -> None:
+    tokenizer = train_bpe(["to be or not to be"] * 3, num_merged=8)
+    ids = tokenizer.special_tokens.values()
+    assert sorted(ids) == list(range(min(ids), tokenizer.image_id + 1))
+    assert tokenizer.vocab_size == tokenizer.image_id
+    assert min(ids) <= 256 + 8 and len(tokenizer.encode("to be")) < len("to be")
+    assert set(tokenizer.stop_ids) | {tokenizer.bos_id, tokenizer.pad_id} < set(ids)
 
 
 @pytest.mark.parametrize("name", ["<|eot_id|>", "<|image|>", "<|begin_of_text|>"])
@@ -79,6 +144,31 @@ def test_special_tokens_stand_where_llama_has_them(tiktoken_bpe: TiktokenTokeniz
     assert tiktoken_bpe.pad_id == start + 4
 
 
+def cut_as_meta_does(text: str, *, max_characters: int, max_run: int) -> list[str]:
+    """Character by character: a piece ends where its last run would grow too long."""
+    pieces = []
+    for start in range(0, len(text), max_characters):
+        piece, run = "", ""
+        for character in text[start : start + max_characters]:
+            run = run if run and run[-1].isspace() == character.isspace() else ""
+            if len(run) == max_run:
+                pieces.append(piece)
+                piece, run = "", ""
+            piece, run = piece + character, run + character
+        pieces.append(piece)
+    return pieces
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(st.sampled_from("aé漢 \n\t\x1c\x85\u200b\u3000")), max_run=st.integers(1, 5))
+def test_long_texts_are_cut_where_meta_cuts(text: str, max_run: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MAX_CHARACTERS", 13)
+        patch.setattr(module, "MAX_RUN", max_run)
+        expected = cut_as_meta_does(text, max_characters=13, max_run=max_run)
+        assert list(module._parts(text)) == expected
+
+
 def test_very_long_runs_are_read(
     bpe: HuggingFaceTokenizer, tiktoken_bpe: TiktokenTokenizer
 ) -> None:
@@ -98,16 +188,22 @@ def test_saved_tokenizers_are_the_same(
         again = load_tokenizer(folder)
         assert again.special_tokens == tokenizer.special_tokens
         assert again.encode("Three 漢字 dogs") == tokenizer.encode("Three 漢字 dogs")
+        other = pickle.loads(pickle.dumps(tokenizer))  # as a loader's workers get it
+        assert other.encode("Three 漢字 dogs") == tokenizer.encode("Three 漢字 dogs")
 
 
 @settings(max_examples=100, deadline=None)
 @given(text=TEXT)
-def test_a_stream_never_shows_half_a_character(tiktoken_bpe: TiktokenTokenizer, text: str) -> None:
-    stream = TextStream(tiktoken_bpe)
-    pieces = [stream.push(token) for token in tiktoken_bpe.encode(text)]
-    clean = text.encode("utf-8", "replace").decode()
-    assert "".join(pieces) == clean and stream.finish() == ""
-    assert clean.count("\ufffd") == "".join(pieces).count("\ufffd")
+def test_a_stream_shows_whole_characters_as_soon_as_they_are_whole(
+    bpe: HuggingFaceTokenizer, tiktoken_bpe: TiktokenTokenizer, text: str
+) -> None:
+    for tokenizer in (bpe, tiktoken_bpe):
+        stream, shown, so_far = TextStream(tokenizer), "", b""
+        for token in tokenizer.encode(text):
+            shown += stream.push(token)
+            so_far += tokenizer.token_bytes(token)
+            assert shown == so_far.decode("utf-8", "ignore")
+        assert shown == text and stream.finish() == ""
 
 
 def test_a_stream_leaves_special_tokens_out_and_ends_broken_text(bpe: HuggingFaceTokenizer) -> None:
@@ -123,9 +219,23 @@ def test_a_stream_leaves_special_tokens_out_and_ends_broken_text(bpe: HuggingFac
     [
         ("tokenizer.json", b"{}", "not a tokenizer.json"),
         ("tokenizer.json", b"\xff\xfe", "not a tokenizer.json"),
+        ("tokenizer.json", b"", "not a tokenizer.json"),
+        (
+            "tokenizer.json",
+            tokenizers.Tokenizer(tokenizers.models.BPE()).to_str().encode(),
+            "no byte-level BPE",
+        ),
+        (
+            "tokenizer.json",
+            tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, "a")).to_str().encode(),
+            "no byte-level BPE",
+        ),
         ("tokenizer.model", b"IQ== 0\nnonsense\n", "line 2 is not a token and its rank"),
+        ("tokenizer.model", b"IQ== 0\nI!== 1\n", "line 2 is not a token and its rank"),
         ("tokenizer.model", b"IQ== 0\nIg== 7\n", "ranks are not 0, 1, 2"),
-        ("tokenizer.model", b"", "ranks are not 0, 1, 2"),
+        ("tokenizer.model", b"IQ== 0\nIQ== 1\n", "ranks are not 0, 1, 2"),
+        ("tokenizer.model", b"IQ== 0\nIg== 1\n", "some of the 256 bytes"),
+        ("tokenizer.model", b"", "some of the 256 bytes"),
     ],
 )
 def test_unreadable_files_are_named(tmp_path: Path, name: str, content: bytes, fault: str) -> None:
@@ -133,6 +243,27 @@ def test_unreadable_files_are_named(tmp_path: Path, name: str, content: bytes, f
     with pytest.raises(InputError, match=fault) as error:
         load_tokenizer(tmp_path)
     assert str(tmp_path / name) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_other_models_tokenizers_are_refused(bpe: HuggingFaceTokenizer, tmp_path: Path) -> None:
+    bpe.save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    file.write_text(file.read_text().replace("<|eot_id|>", "<|im_end|>"))
+    with pytest.raises(InputError, match=r"tokenizer\.json: has no special token <\|eot_id\|>"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.3, 0.9])
+def test_cut_off_files_are_named(
+    bpe: HuggingFaceTokenizer, tiktoken_bpe: TiktokenTokenizer, tmp_path: Path, share: float
+) -> None:
+    for tokenizer, name in ((bpe, "tokenizer.json"), (tiktoken_bpe, "tokenizer.model")):
+        tokenizer.save(tmp_path)
+        content = (tmp_path / name).read_bytes()
+        end = content.index(b" ", int(share * len(content)))  # Meta's file: before a rank
+        (tmp_path / name).write_bytes(content[:end])
+        with pytest.raises(InputError, match=name):
+            load_tokenizer(tmp_path / name)
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
