@@ -14,9 +14,9 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_only
 
 from language.training import Training
+from multimodal.training.announce import announce
 from multimodal.training.steps import StepCallback
 
 PEAK_FLOPS = {
@@ -109,7 +109,7 @@ class Progress(StepCallback):
         self._start += time.perf_counter() - self._paused_at
         found = {k: v for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
         parts = [f"{name} {float(value):.4f}" for name, value in found.items()]
-        self._print(f"step {trainer.global_step:,}  " + "  ".join(parts))
+        announce(f"step {trainer.global_step:,}  " + "  ".join(parts))
 
     def _restart(self, trainer: Trainer) -> None:
         device = trainer.strategy.root_device
@@ -137,14 +137,10 @@ class Progress(StepCallback):
         if self._wait:
             metrics["speed/data_wait"] = (self._wait.seconds - self._waited) / seconds
         training.record(metrics)
-        self._print(line(metrics, step=self._step, num_steps=trainer.max_steps, seconds_left=left))
+        announce(line(metrics, step=self._step, num_steps=trainer.max_steps, seconds_left=left))
         training.check_finite()
         self._reported = self._step
         self._restart(trainer)
-
-    @rank_zero_only
-    def _print(self, text: str) -> None:
-        print(text, flush=True)
 
 
 def line(metrics: dict[str, float], *, step: int, num_steps: int, seconds_left: float) -> str:

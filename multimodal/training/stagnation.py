@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.utilities import rank_zero_info
 
 from language.training import Training
+from multimodal.training.announce import announce
 from multimodal.training.steps import StepCallback
 
 
@@ -63,7 +63,7 @@ class DropOnStagnation(StepCallback):
             state["waited"] = 0
             state["rate_scale"] *= self.factor
             training.rate_scale = state["rate_scale"]
-            rank_zero_info(
+            announce(
                 f"step {training.global_step:,}: the loss stagnates at {mean:.4f}; "
                 f"the learning rate is multiplied by {self.factor:g}"
             )
