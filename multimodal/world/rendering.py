@@ -139,4 +139,3 @@ def _icons_file() -> Path:
             partial.write_bytes(member.read())
             partial.replace(file)
     return file
-

@@ -86,18 +86,29 @@ class Scene:
         return "left of" if abs(first.x - second.x) > abs(first.y - second.y) else "above"
 
     @property
-    def combination(self) -> str:
-        """What is combined with what, wherever it stands."""
-        if self.is_pair:
-            return " + ".join(sorted(f"{item.colour or ''} {item.kind}" for item in self.items))
-        item = self.items[0]
-        return f"{len(self.items)} {item.size} {item.colour or ''} {item.kind}"
-
-    @property
     def split(self) -> Split:
-        """The split that the combination falls into: 80 % train, 5 % validation, 15 % test."""
-        percentile = int.from_bytes(hashlib.sha256(self.combination.encode()).digest()[:4]) % 100
-        return "train" if percentile < 80 else "validation" if percentile < 85 else "test"
+        """The split that the scene's combination falls into."""
+        looks = [(item.kind, item.colour, item.size) for item in self.items]
+        return split_of(looks)
+
+
+Look = tuple[str, str | None, str]
+"""Kind, colour and size."""
+
+
+def split_of(looks: list[Look]) -> Split:
+    """The split of what is combined with what: 80 % train, 5 % validation, 15 % test.
+
+    Args:
+        looks: of a pair's two things, whose sizes do not count, or of a group's equal ones.
+    """
+    if len({kind for kind, _, _ in looks}) == 2:
+        combination = " + ".join(sorted(f"{colour or ''} {kind}" for kind, colour, _ in looks))
+    else:
+        kind, colour, size = looks[0]
+        combination = f"{len(looks)} {size} {colour or ''} {kind}"
+    percentile = int.from_bytes(hashlib.sha256(combination.encode()).digest()[:4]) % 100
+    return "train" if percentile < 80 else "validation" if percentile < 85 else "test"
 
 
 def sample_scene(rng: random.Random, *, split: Split, shapes_only: bool = False) -> Scene:
@@ -105,40 +116,46 @@ def sample_scene(rng: random.Random, *, split: Split, shapes_only: bool = False)
 
     Args:
         rng: where chance comes from.
-        split: scenes of other splits are drawn again.
+        split: combinations of other splits are drawn again.
         shapes_only: leave things out, which need an emoji set to be drawn.
     """
-    number = rng.randint(1, MOST_THINGS) if rng.random() < 0.5 else None
+    is_pair = rng.random() < 0.5
     while True:
-        scene = _pair(rng, shapes_only) if number is None else _group(rng, shapes_only, number)
-        if scene is not None and scene.split == split:
-            return scene
+        if is_pair:
+            looks = [_look(rng, shapes_only), _look(rng, shapes_only)]
+            if looks[0][0] == looks[1][0]:
+                continue
+        else:
+            looks = [_look(rng, shapes_only)] * rng.randint(1, MOST_THINGS)
+        if split_of(looks) != split:
+            continue
+        items = _pair(rng, looks) if is_pair else _group(rng, looks)
+        if items is not None:
+            return Scene(items=tuple(items), ground=rng.getrandbits(32))
 
 
-def _group(rng: random.Random, shapes_only: bool, number: int) -> Scene | None:
-    kind = _kind(rng, shapes_only)
-    look = (kind, _colour(rng, kind), rng.choice(list(SIZES)))
+def _group(rng: random.Random, looks: list[Look]) -> list[Item] | None:
     items: list[Item] = []
-    for _ in range(30 * number):
-        item = _place(rng, look)
+    for _ in range(30 * len(looks)):
+        item = _place(rng, looks[0])
         if all(_apart(item, other) for other in items):
             items.append(item)
-        if len(items) == number:
-            items.sort(key=lambda item: (item.y, item.x))
-            return Scene(items=tuple(items), ground=rng.getrandbits(32))
+        if len(items) == len(looks):
+            return sorted(items, key=lambda item: (item.y, item.x))
     return None
 
 
-def _pair(rng: random.Random, shapes_only: bool) -> Scene | None:
-    kinds = (_kind(rng, shapes_only), _kind(rng, shapes_only))
-    if kinds[0] == kinds[1]:
-        return None
-    items = [_place(rng, (kind, _colour(rng, kind), rng.choice(list(SIZES)))) for kind in kinds]
+def _pair(rng: random.Random, looks: list[Look]) -> list[Item] | None:
+    items = [_place(rng, look) for look in looks]
     across, down = abs(items[0].x - items[1].x), abs(items[0].y - items[1].y)
     if not _apart(*items) or max(across, down) < 1.5 * min(across, down):
         return None
-    items.sort(key=lambda item: item.x if across > down else item.y)
-    return Scene(items=tuple(items), ground=rng.getrandbits(32))
+    return sorted(items, key=lambda item: item.x if across > down else item.y)
+
+
+def _look(rng: random.Random, shapes_only: bool) -> Look:
+    kind = _kind(rng, shapes_only)
+    return kind, _colour(rng, kind), rng.choice(list(SIZES))
 
 
 def _kind(rng: random.Random, shapes_only: bool) -> str:
@@ -150,7 +167,7 @@ def _colour(rng: random.Random, kind: str) -> str | None:
     return rng.choice(list(COLOURS)) if kind in SHAPES else None
 
 
-def _place(rng: random.Random, look: tuple[str, str | None, str]) -> Item:
+def _place(rng: random.Random, look: Look) -> Item:
     """An item of a kind, colour and size, anywhere inside the picture."""
     kind, colour, size = look
     edge = rng.uniform(*SIZES[size])

@@ -6,13 +6,14 @@ circle above a small cat.", the left or upper thing first. Every question has on
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from multimodal.world.scenes import (
     COLOURS,
     OPPOSITE,
     RELATIONS,
     SHAPES,
+    SIZES,
     THINGS,
     Item,
     Scene,
@@ -38,10 +39,14 @@ class Question:
 
 def caption(scene: Scene) -> str:
     """The one caption of a scene."""
-    if scene.is_pair:
-        first, second = scene.items
-        return _sentence(f"{_full(first)} {scene.relation} {_full(second)}")
-    item, number = scene.items[0], len(scene.items)
+    return _caption_of(list(scene.items), scene.relation if scene.is_pair else None)
+
+
+def _caption_of(items: list[Item], relation: str | None) -> str:
+    if relation is not None:
+        first, second = items
+        return _sentence(f"{_full(first)} {relation} {_full(second)}")
+    item, number = items[0], len(items)
     if number == 1:
         return _sentence(_full(item))
     return _sentence(f"{NUMBERS[number]} {item.size} {_look(item, number)}")
@@ -97,9 +102,7 @@ def _size(scene: Scene, rng: random.Random) -> Question:
     number = 1 if scene.is_pair else len(scene.items)
     verb = "Is" if number == 1 else "Are"
     text = f"{verb} the {_noun(item.kind, number)} big or small?"
-    return Question(
-        kind="size", text=text, answer=_sentence(item.size), choices=("Big.", "Small.")
-    )
+    return Question(kind="size", text=text, answer=_sentence(item.size), choices=("Big.", "Small."))
 
 
 def _count(scene: Scene, rng: random.Random) -> Question:
@@ -169,9 +172,9 @@ def _yes_or_no(kind: str, text: str, truth: bool) -> Question:
     )
 
 
-def _absent(scene: Scene, rng: random.Random) -> str:
+def _absent(scene: Scene, rng: random.Random, kinds: tuple[str, ...] = (*THINGS, *SHAPES)) -> str:
     present = {item.kind for item in scene.items}
-    return rng.choice([kind for kind in (*THINGS, *SHAPES) if kind not in present])
+    return rng.choice([kind for kind in kinds if kind not in present])
 
 
 def _full(item: Item) -> str:
@@ -239,6 +242,44 @@ def dialogue(
     return messages
 
 
+def near_misses(scene: Scene, rng: random.Random, *, number: int) -> list[str]:
+    """Captions that are wrong in one word: a thing, a colour, a size, a number or a relation."""
+    right = caption(scene)
+    wrong: list[str] = []
+    while len(wrong) < number:
+        items = list(scene.items)
+        if not scene.is_pair and rng.random() < 0.4:
+            items = items[:1] * rng.choice([n for n in range(1, 5) if n != len(items)])
+        elif scene.is_pair and rng.random() < 0.3:
+            items.reverse()
+        else:
+            changed = rng.choice(items)
+            other = _changed(changed, scene, rng)
+            items = [other if i is changed or not scene.is_pair else i for i in items]
+        said = _caption_of(items, scene.relation if scene.is_pair else None)
+        if said != right and said not in wrong:
+            wrong.append(said)
+    return wrong
+
+
+def _changed(item: Item, scene: Scene, rng: random.Random) -> Item:
+    """The item with another size, colour or kind."""
+    part = rng.choice(["size", "kind"] if item.colour is None else ["size", "kind", "colour"])
+    if part == "size":
+        return replace(item, size="big" if item.size == "small" else "small")
+    if part == "colour":
+        return replace(item, colour=rng.choice([c for c in COLOURS if c != item.colour]))
+    return replace(item, kind=_absent(scene, rng, SHAPES if item.colour else tuple(THINGS)))
+
+
+def repetition(rng: random.Random) -> list[Message]:
+    """A dialogue that asks for words in any order to be said again."""
+    nouns = [_noun(kind, number) for kind in (*THINGS, *SHAPES) for number in (1, 2)]
+    words = [*nouns, *COLOURS, *SIZES, *NUMBERS, *RELATIONS]
+    said = " ".join(rng.choice(words) for _ in range(rng.randint(3, 10)))
+    return ask(f"Repeat: {said}.", f"{said}.")
+
+
 def small_talk(rng: random.Random) -> list[Message]:
     """A dialogue without any picture, about the world's words."""
     kind = rng.choice([*THINGS, *SHAPES])
@@ -247,7 +288,7 @@ def small_talk(rng: random.Random) -> list[Message]:
     opposite = OPPOSITE[relation].removesuffix(" of")
     exchanges = [
         ("Hello!", "Hello! Show me a picture."),
-        ("What comes after {}?".format(NUMBERS[number]), _sentence(NUMBERS[number + 1])),
+        (f"What comes after {NUMBERS[number]}?", _sentence(NUMBERS[number + 1])),
         (f"What is the opposite of {relation.removesuffix(' of')}?", _sentence(opposite)),
         (f"How do you say {_a(kind)} and {_a(kind)}?", _sentence(f"two {_noun(kind, 2)}")),
         (f"Is {rng.choice(list(COLOURS))} a colour?", "Yes."),
@@ -256,7 +297,5 @@ def small_talk(rng: random.Random) -> list[Message]:
     ]
     rng.shuffle(exchanges)
     return [
-        message
-        for text, answer in exchanges[: rng.randint(1, 3)]
-        for message in ask(text, answer)
+        message for text, answer in exchanges[: rng.randint(1, 3)] for message in ask(text, answer)
     ]

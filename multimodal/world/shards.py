@@ -1,0 +1,141 @@
+"""The world as training data: WebDataset shards of pictures, and JSONL of language alone.
+
+Everything is a function of (what is made, split, seed): the same call writes the same bytes.
+"""
+
+import io
+import json
+import random
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from multimodal.world.rendering import draw
+from multimodal.world.scenes import Scene, Split, sample_scene
+from multimodal.world.texts import (
+    CAPTION_PROMPTS,
+    Message,
+    ask,
+    caption,
+    dialogue,
+    near_misses,
+    questions,
+    repetition,
+    small_talk,
+)
+
+Content = Literal["captions", "dialogues", "language"]
+CONTENTS: tuple[Content, ...] = ("captions", "dialogues", "language")
+SHARD_SIZE = 5000
+NUM_NEAR_MISSES = 3
+EDGES = (112, 144, 144, 200)
+"""Edges in pixels that pictures are drawn with; the processor fits them to a tile."""
+
+
+def write(
+    content: Content,
+    directory: Path,
+    *,
+    split: Split,
+    number: int,
+    seed: int = 0,
+    shapes_only: bool = False,
+) -> list[Path]:
+    """Write samples of one kind.
+
+    Args:
+        content: pictures with captions and near misses; pictures with dialogues; or language.
+        directory: made if it is not there.
+        split: what the scenes are drawn from.
+        number: samples.
+        seed: of everything random.
+        shapes_only: leave out the things that need the emoji set.
+
+    Returns:
+        The files: shards of pictures, or one ``.jsonl``.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    rng = random.Random(f"{content} {split} {seed}")
+    if content == "language":
+        file = directory / f"language-{split}.jsonl"
+        rows = (language_sample(rng, split=split, shapes_only=shapes_only) for _ in range(number))
+        with file.open("w") as out:
+            out.writelines(json.dumps(row) + "\n" for row in rows)
+        return [file]
+    files = []
+    for start in range(0, number, SHARD_SIZE):
+        file = directory / f"{content}-{split}-{start // SHARD_SIZE:05d}.tar"
+        with tarfile.open(file, "w") as archive:
+            for index in range(start, min(start + SHARD_SIZE, number)):
+                for name, data in _picture_sample(content, rng, split, shapes_only):
+                    member = tarfile.TarInfo(f"{index:07d}.{name}")
+                    member.size = len(data)
+                    archive.addfile(member, io.BytesIO(data))
+        files.append(file)
+    return files
+
+
+def _picture_sample(
+    content: Content, rng: random.Random, split: Split, shapes_only: bool
+) -> Iterator[tuple[str, bytes]]:
+    """Members of a sample, by the end of their names."""
+    scene = sample_scene(rng, split=split, shapes_only=shapes_only)
+    if content == "captions":
+        wrong = near_misses(scene, rng, number=NUM_NEAR_MISSES)
+        yield "jpg", _jpeg(scene, rng)
+        yield "json", json.dumps({"text": caption(scene), "negatives": wrong}).encode()
+        return
+    if rng.random() < 0.1:
+        other = sample_scene(rng, split=split, shapes_only=shapes_only)
+        messages = dialogue(scene, rng, turns=2, picture="0")
+        messages += dialogue(other, rng, turns=2, picture="1")
+        yield "0.jpg", _jpeg(scene, rng)
+        yield "1.jpg", _jpeg(other, rng)
+        yield "json", json.dumps({"messages": messages}).encode()
+        return
+    yield "jpg", _jpeg(scene, rng)
+    yield "json", json.dumps({"dialogues": dialogues_about(scene, rng)}).encode()
+
+
+def dialogues_about(scene: Scene, rng: random.Random) -> list[list[Message]]:
+    """Dialogues about one picture: separate questions, or now and then one of several turns."""
+    if rng.random() < 0.2:
+        return [dialogue(scene, rng, turns=3)]
+    asked = [(question.text, question.answer) for question in questions(scene, rng)[:3]]
+    asked.append((rng.choice(CAPTION_PROMPTS), caption(scene)))
+    return [ask(text, answer, pictures=[""]) for text, answer in asked]
+
+
+def language_sample(
+    rng: random.Random, *, split: Split, shapes_only: bool = False
+) -> dict[str, Any]:
+    """Language for the core: what is said of scenes, from a written description or from none.
+
+    Where nothing describes the scene, the answer cannot be known: the core learns there how
+    captions and answers go, and only that.
+    """
+    scene = sample_scene(rng, split=split, shapes_only=shapes_only)
+    chance = rng.random()
+    if chance < 0.06:
+        return {"text": caption(scene)}
+    if chance < 0.10:
+        return {"messages": small_talk(rng)}
+    if chance < 0.30:
+        return {"messages": repetition(rng)}
+    if chance < 0.50:
+        prompt = f"{caption(scene)} {rng.choice(CAPTION_PROMPTS)}"
+        return {"messages": ask(prompt, caption(scene))}
+    messages = dialogue(scene, rng, turns=rng.randint(1, 4), picture=None)
+    if chance < 0.56:
+        messages = dialogue(scene, rng, turns=rng.randint(1, 3), picture="")
+        content = messages[0]["content"]
+        assert isinstance(content, list), "the first turn shows the picture"
+        messages[0]["content"] = content[1:]
+    return {"messages": messages}
+
+
+def _jpeg(scene: Scene, rng: random.Random) -> bytes:
+    buffer = io.BytesIO()
+    draw(scene, edge=rng.choice(EDGES)).save(buffer, "JPEG", quality=92)
+    return buffer.getvalue()
