@@ -1,16 +1,21 @@
-"""Data for tests of training: a short cycle of tokens that a small model learns in a few steps."""
+"""Data for tests of training: rows that count, which a small model learns in a few steps."""
+
+from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from torch.utils.data import DataLoader, Dataset
 
-from multimodal.batch import IGNORED, Batch
+from multimodal.batch import IGNORED, Batch, Images
+from multimodal.training.checkpoints import WholeFiles
 
 VOCABULARY = 48
+TILE = 16
 
 
 class Rows(Dataset):
-    """Row ``i`` counts upwards from a number drawn by ``i``; a share of targets is left out."""
+    """Row ``i`` counts upwards from a number drawn by ``i``."""
 
     def __init__(self, *, num_rows: int, length: int, seed: int) -> None:
         self.num_rows, self.length, self.seed = num_rows, length, seed
@@ -24,19 +29,43 @@ class Rows(Dataset):
         return (start + (step % 3 + 1) * torch.arange(self.length + 1)) % VOCABULARY
 
 
-def collate(rows: list[torch.Tensor]) -> Batch:
+def text_batch(rows: list[torch.Tensor]) -> Batch:
+    """Rows with unequal numbers of targets."""
     tokens = torch.stack(rows)
     targets = tokens[:, 1:].clone()
-    targets[:, : int(tokens[0, 0]) % 5] = IGNORED
+    for row, first in zip(targets, tokens[:, 0], strict=True):
+        row[: int(first) % 8] = IGNORED
     lengths = torch.full((len(rows),), targets.shape[1])
     return Batch(tokens=tokens[:, :-1], lengths=lengths, targets=targets)
+
+
+def picture_batch(rows: list[torch.Tensor]) -> Batch:
+    """Each row but the last shows a picture from its second token on, whose colour is its start."""
+    batch = text_batch(rows)
+    seeing = range(max(len(rows) - 1, 1))
+    counts = [1 + row % 2 for row in seeing]
+    colours = [float(rows[row][0]) / VOCABULARY for row in seeing]
+    tiles = [
+        torch.full((count, 3, TILE, TILE), colour)
+        for count, colour in zip(counts, colours, strict=True)
+    ]
+    batch.visible = torch.zeros(*batch.tokens.shape, 1, dtype=torch.bool)
+    batch.visible[: len(seeing), 1:] = True
+    batch.images = Images(
+        tiles=torch.cat(tiles),
+        arrangements=torch.tensor([[1, count] for count in counts]),
+        rows=torch.tensor(list(seeing)),
+    )
+    return batch
 
 
 class Resumable(DataLoader):
     """A loader that goes on where its state says, as the project's own do."""
 
-    def __iter__(self):
-        start, self.position = getattr(self, "position", 0), 0
+    position = 0
+
+    def __iter__(self) -> Any:
+        start = self.position
         for index, batch in enumerate(super().__iter__()):
             if index >= start:
                 self.position = index + 1
@@ -51,16 +80,61 @@ class Resumable(DataLoader):
 
 
 class Counting(LightningDataModule):
-    """Rows that count, in a fixed order."""
+    """Rows in a fixed order."""
 
-    def __init__(self, *, batch_size: int = 4, num_rows: int = 64, length: int = 12) -> None:
+    def __init__(
+        self,
+        *,
+        batch_size: int = 4,
+        num_rows: int = 64,
+        length: int = 12,
+        pictures: bool = False,
+    ) -> None:
         super().__init__()
         self.batch_size, self.num_rows, self.length = batch_size, num_rows, length
+        self.collate = picture_batch if pictures else text_batch
 
     def train_dataloader(self) -> DataLoader:
         rows = Rows(num_rows=self.num_rows, length=self.length, seed=1)
-        return Resumable(rows, batch_size=self.batch_size, collate_fn=collate)
+        return Resumable(rows, batch_size=self.batch_size, collate_fn=self.collate)
 
     def val_dataloader(self) -> DataLoader:
         rows = Rows(num_rows=8, length=self.length, seed=2)
-        return DataLoader(rows, batch_size=self.batch_size, collate_fn=collate)
+        return DataLoader(rows, batch_size=self.batch_size, collate_fn=self.collate)
+
+
+class Recorder(Callback):
+    """Notes loss, gradient norm and rate of each step."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.norms: list[float] = []
+        self.rates: list[float] = []
+
+    def on_before_zero_grad(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
+        self.rates.append(optimizer.param_groups[0]["lr"])
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+        if trainer.global_step > len(self.losses):
+            self.losses.append(float(pl_module.step_loss))
+            self.norms.append(float(pl_module.gradient_norm))
+
+
+def quiet_trainer(root: Any, **settings: Any) -> Trainer:
+    """A trainer as the command makes it, without loggers."""
+    usual = {
+        "default_root_dir": root,
+        "accelerator": "cpu",
+        "devices": 1,
+        "max_epochs": -1,
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": any(isinstance(c, Checkpoint) for c in settings["callbacks"]),
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "gradient_clip_val": 1.0,
+        "limit_val_batches": 0,
+        "plugins": [WholeFiles()],
+    }
+    return Trainer(**{**usual, **settings})
