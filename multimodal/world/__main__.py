@@ -10,6 +10,8 @@ import json
 import random
 from pathlib import Path
 
+from PIL import Image
+
 from multimodal.world.rendering import draw
 from multimodal.world.scenes import SPLITS, Split, sample_scene
 from multimodal.world.shards import CONTENTS, language_sample, write
@@ -31,7 +33,9 @@ def write_pictures(
     for index in range(number):
         scene = sample_scene(rng, split=split, shapes_only=shapes_only)
         name = f"{index:02d}.png"
-        draw(scene, edge=_EDGE).quantize(128, dither=0).save(directory / name, optimize=True)
+        draw(scene, edge=_EDGE).quantize(128, dither=Image.Dither.NONE).save(
+            directory / name, optimize=True
+        )
         asked = {question.text: question.answer for question in questions(scene, rng)}
         said[name] = {"caption": caption(scene), "questions": asked}
     (directory / "scenes.json").write_text(json.dumps(said, indent=1) + "\n")

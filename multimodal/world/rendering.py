@@ -5,6 +5,7 @@ The emoji (Apache-2.0, Google) are not shipped. `icons.json` of the npm package
 once; resvg draws it. Worlds of shapes alone need neither.
 """
 
+import cmath
 import io
 import json
 import math
@@ -25,7 +26,14 @@ from multimodal.world.scenes import COLOURS, THINGS, Item, Scene
 EMOJI_PACKAGE = "@iconify-json/noto@1.2.9"
 _SPRITE = 256
 _OVERSAMPLING = 2
-_POINTS = {"square": 4, "triangle": 3}
+_CORNERS = {
+    "square": [0.8 * corner for corner in (1 + 1j, -1 + 1j, -1 - 1j, 1 - 1j)],
+    "triangle": [-0.9j, 0.9 + 0.8j, -0.9 + 0.8j],
+    "star": [cmath.rect((0.98, 0.4)[i % 2], math.pi * (i / 5 - 0.5)) for i in range(10)],
+}
+"""Corners around the middle, of a shape that reaches from -1 to 1; down is positive."""
+_TURN = {"square": 0.4, "triangle": 0.4, "star": 1.0}
+"""Share of an item's turn that a shape makes: a square on its corner is another thing."""
 
 
 def draw(scene: Scene, *, edge: int) -> Image.Image:
@@ -66,25 +74,14 @@ def _shape(item: Item, edge: int) -> Image.Image:
     size = edge * _OVERSAMPLING
     canvas = Image.new("RGBA", (size, size), (*rim, 0))
     pen = ImageDraw.Draw(canvas)
-    middle, radius = size / 2, size / 2 - 1
-    width = max(1, round(size * 0.04))
+    middle, width = size / 2, max(1, round(size * 0.04))
     if item.kind == "circle":
-        box = [middle - 0.9 * radius, middle - 0.9 * radius]
-        box += [middle + 0.9 * radius, middle + 0.9 * radius]
+        box = [middle * (1 + end) for end in (-0.92, -0.92, 0.92, 0.92)]
         pen.ellipse(box, fill=(*colour, 255), outline=(*rim, 255), width=width)
     else:
-        if item.kind == "star":
-            reaches = [radius if i % 2 == 0 else 0.42 * radius for i in range(10)]
-        else:
-            reaches = [radius] * _POINTS[item.kind]
-        start = math.radians(item.angle + (45 if item.kind == "square" else 90))
-        corners = [
-            (
-                middle + reach * math.cos(start + 2 * math.pi * i / len(reaches)),
-                middle - reach * math.sin(start + 2 * math.pi * i / len(reaches)),
-            )
-            for i, reach in enumerate(reaches)
-        ]
+        turn = cmath.rect(1, math.radians(-item.angle * _TURN[item.kind]))
+        turned = [turn * corner for corner in _CORNERS[item.kind]]
+        corners = [(middle * (1 + corner.real), middle * (1 + corner.imag)) for corner in turned]
         pen.polygon(corners, fill=(*colour, 255), outline=(*rim, 255), width=width)
     return canvas.reduce(_OVERSAMPLING)
 
@@ -123,14 +120,14 @@ def _icons_file() -> Path:
         return file
     npm = shutil.which("npm")
     if npm is None:
-        raise InputError(f"{file}: no such file, and no npm to fetch {EMOJI_PACKAGE} by")
+        raise InputError(file, f"no such file, and no npm to fetch {EMOJI_PACKAGE} by")
     with tempfile.TemporaryDirectory() as scratch:
         fetched = subprocess.run(
             [npm, "pack", EMOJI_PACKAGE], cwd=scratch, capture_output=True, text=True
         )
         archives = list(Path(scratch).glob("*.tgz"))
         if fetched.returncode or len(archives) != 1:
-            raise InputError(f"{file}: no such file, and `npm pack {EMOJI_PACKAGE}` failed")
+            raise InputError(file, f"no such file, and `npm pack {EMOJI_PACKAGE}` failed")
         with tarfile.open(archives[0]) as archive:
             member = archive.extractfile("package/icons.json")
             assert member is not None, "the package holds its icons"

@@ -39,7 +39,7 @@ COLOURS = {
     "black": (34, 34, 38),
 }
 """Colours that shapes come in; things have their own."""
-SIZES = {"small": (0.19, 0.23), "big": (0.35, 0.40)}
+SIZES = {"small": (0.21, 0.25), "big": (0.36, 0.40)}
 """Edge of a thing as a share of the picture's."""
 MOST_THINGS = 4
 RELATIONS = ("left of", "right of", "above", "below")

@@ -1,0 +1,74 @@
+"""Training data of the world: the same bytes for the same seed, and the loader reads them."""
+
+import hashlib
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from language.tokenizer import load_tokenizer
+from multimodal.data.samples import caption, dialogues
+from multimodal.data.shards import ShardSource
+from multimodal.world.evaluation import wilson
+from multimodal.world.shards import language_sample, write
+from multimodal.world.tokenizer import save_tokenizer, train_tokenizer
+
+
+def digest(files: list[Path]) -> str:
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+@pytest.mark.parametrize("content", ["captions", "dialogues", "language"])
+def test_the_same_seed_writes_the_same_bytes(tmp_path, content):
+    def written(name: str, seed: int) -> str:
+        return digest(
+            write(
+                content,
+                tmp_path / name,
+                split="train",
+                number=8,
+                seed=seed,
+                shapes_only=True,
+            )
+        )
+
+    assert written("a", 1) == written("b", 1) != written("c", 2)
+
+
+def test_shards_of_captions_load(tmp_path):
+    (file,) = write("captions", tmp_path, split="validation", number=6, seed=0, shapes_only=True)
+    source = ShardSource(str(file), name="", cache=tmp_path / "cache")
+    assert len(source) == 6
+    for index in range(6):
+        sample = source.read(index)
+        assert caption(sample) not in sample.record["negatives"]
+        assert len(sample.pictures) == 1
+
+
+def test_shards_of_dialogues_load_with_one_picture_and_with_two(tmp_path):
+    (file,) = write("dialogues", tmp_path, split="train", number=40, seed=0, shapes_only=True)
+    source = ShardSource(str(file), name="", cache=tmp_path / "cache")
+    samples = [source.read(index) for index in range(len(source))]
+    assert {len(sample.pictures) for sample in samples} == {1, 2}
+    for sample in samples:
+        for dialogue in dialogues(sample):
+            assert dialogue[-1]["role"] == "assistant"
+
+
+def test_words_of_the_world_are_single_tokens(tmp_path):
+    rng = random.Random(0)
+    texts = [json.dumps(language_sample(rng, split="train")) for _ in range(3000)]
+    save_tokenizer(train_tokenizer(texts, num_merged=500), tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.image_id == tokenizer.vocab_size - 1 or tokenizer.image_id is not None
+    text = "A big red circle left of a small dog."
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert len(tokenizer.encode(text)) == 10
+    assert tokenizer.decode(tokenizer.encode("Grüße, 你好 <|eot_id|>")) == "Grüße, 你好 <|eot_id|>"
+
+
+def test_interval_of_a_share():
+    low, high = wilson(8, 10)
+    assert low == pytest.approx(0.4902, abs=1e-4) and high == pytest.approx(0.9433, abs=1e-4)
+    assert wilson(0, 20)[0] == 0 and wilson(20, 20)[1] == pytest.approx(1)
