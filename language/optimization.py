@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from language.errors import InputError
+from language.muon import MuonWithAdamW
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,8 @@ class AdamWConfig:
     eps: float = 1e-8
     groups: tuple[ParameterGroup, ...] = ()
     """Other rates and decays by name."""
+    orthogonal: tuple[str, ...] = ()
+    """Patterns of matrices that Muon steps in AdamW's stead; small models learn faster by it."""
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0:
@@ -88,7 +91,7 @@ def parameter_groups(
         InputError: a group's pattern matches no parameter.
     """
     matched: set[str] = set()
-    by_settings: dict[tuple[float, float], list[nn.Parameter]] = {}
+    by_settings: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in parameters:
         scale, decay = 1.0, None
         for group in config.groups:
@@ -98,11 +101,16 @@ def parameter_groups(
                 break
         if decay is None:
             decay = config.weight_decay if parameter.dim() > 1 else 0.0
-        by_settings.setdefault((config.learning_rate * scale, decay), []).append(parameter)
+        muon = [pattern for pattern in config.orthogonal if fnmatchcase(name, pattern)]
+        matched.update(muon)
+        settings = (config.learning_rate * scale, decay, bool(muon) and parameter.dim() == 2)
+        by_settings.setdefault(settings, []).append(parameter)
     check_matched([group.pattern for group in config.groups], matched, key="optimizer.groups")
+    check_matched(config.orthogonal, matched, key="optimizer.orthogonal")
     return [
         {"params": members, "lr": rate, "initial_lr": rate, "weight_decay": decay}
-        for (rate, decay), members in by_settings.items()
+        | ({"orthogonal": True} if orthogonal else {})
+        for (rate, decay, orthogonal), members in by_settings.items()
     ]
 
 
@@ -124,4 +132,6 @@ def adamw(parameters: Iterable[tuple[str, nn.Parameter]], config: AdamWConfig) -
         InputError: a group's pattern matches no parameter.
     """
     groups = parameter_groups(parameters, config)
+    if config.orthogonal:
+        return MuonWithAdamW(groups, betas=config.betas, eps=config.eps, fused=True)
     return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from multimodal.world.rendering import draw
-from multimodal.world.scenes import Scene, Split, sample_scene
+from multimodal.world.scenes import OPPOSITE, Scene, Split, sample_scene
 from multimodal.world.texts import (
     CAPTION_PROMPTS,
+    NUMBERS,
     Message,
     ask,
     caption,
@@ -84,7 +85,8 @@ def _picture_sample(
     if content == "captions":
         wrong = near_misses(scene, rng, number=NUM_NEAR_MISSES)
         yield "jpg", _jpeg(scene, rng)
-        yield "json", json.dumps({"text": caption(scene), "negatives": wrong}).encode()
+        record = {"text": caption(scene), "negatives": wrong, "regions": regions(scene)}
+        yield "json", json.dumps(record).encode()
         return
     if rng.random() < 0.1:
         other = sample_scene(rng, split=split, shapes_only=shapes_only)
@@ -96,6 +98,26 @@ def _picture_sample(
         return
     yield "jpg", _jpeg(scene, rng)
     yield "json", json.dumps({"dialogues": dialogues_about(scene, rng)}).encode()
+
+
+def regions(scene: Scene) -> list[dict[str, Any]]:
+    """Each thing's box and what can be said of it: its own look, and how it stands to the rest."""
+    found = []
+    for index, item in enumerate(scene.items):
+        half = 0.45 * item.edge
+        labels = {"kind": item.kind, "colour": item.colour or "none", "size": item.size}
+        labels |= {"count": NUMBERS[1 if scene.is_pair else len(scene.items)], "relation": "none"}
+        if scene.is_pair:
+            other = scene.items[1 - index]
+            labels |= {
+                "relation": scene.relation if index == 0 else OPPOSITE[scene.relation],
+                "other_kind": other.kind,
+                "other_colour": other.colour or "none",
+                "other_size": other.size,
+            }
+        box = [item.x - half, item.y - half, item.x + half, item.y + half]
+        found.append({"box": [round(value, 4) for value in box], "labels": labels})
+    return found
 
 
 def dialogues_about(scene: Scene, rng: random.Random) -> list[list[Message]]:
