@@ -2,13 +2,15 @@
 
 The loop knows a model only as a :class:`Session` that reads tokens and gives the logits after them,
 so that it serves the bare core and every composition alike. Each row draws from a random generator
-of its own: what a row says does not depend on its neighbours.
+of its own: what a row says does not depend on its neighbours, nor on the device.
 """
 
-from collections.abc import Iterator
+import math
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -43,28 +45,47 @@ class GenerationConfig:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
-        if self.temperature < 0:
+        if not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature must be 0 or more, not {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
         if self.top_k < 0:
             raise ValueError(f"top_k must be 0 or more, not {self.top_k}")
+        if self.max_loop < 0:
+            raise ValueError(f"max_loop must be 0 or more, not {self.max_loop}")
+        if self.num_loops < 2:
+            raise ValueError(f"num_loops must be at least 2, not {self.num_loops}")
 
     @classmethod
     def from_directory(cls, directory: Path | str, *, tokenizer: Tokenizer) -> "GenerationConfig":
-        """Greedy, with the stop tokens of ``generation_config.json`` and of the tokenizer.
+        """What ``generation_config.json`` says, as transformers reads it; greedy without it.
+
+        The tokenizer's stop tokens end an answer beside those that the file names: early releases
+        named too few.
 
         Raises:
-            InputError: the file is unreadable.
+            InputError: the file is unreadable, or holds senseless values.
         """
-        file, stop_ids = Path(directory) / "generation_config.json", tokenizer.stop_ids
-        if file.is_file():
-            found = read_json(file).get("eos_token_id")
-            listed = [] if found is None else found if isinstance(found, list) else [found]
-            if not all(isinstance(token, int) for token in listed):
-                raise InputError(file, "eos_token_id must be a token's id or a list of them")
-            stop_ids = tuple(dict.fromkeys((*stop_ids, *listed)))
-        return cls(stop_ids=stop_ids)
+        file = Path(directory) / "generation_config.json"
+        if not file.is_file():
+            return cls(stop_ids=tokenizer.stop_ids)
+        found = read_json(file)
+        ends = found.get("eos_token_id")
+        ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
+        if not all(isinstance(token, int) for token in ends):
+            raise InputError(file, "eos_token_id must be a token's id or a list of them")
+        kinds: dict[str, type | tuple[type, ...]] = {"max_new_tokens": int}
+        if found.get("do_sample"):
+            kinds |= {"temperature": (int, float), "top_k": int, "top_p": (int, float)}
+            found.setdefault("temperature", 1.0)
+        values: dict[str, Any] = {key: found[key] for key in kinds if found.get(key) is not None}
+        for key, value in values.items():
+            if not isinstance(value, kinds[key]):
+                raise InputError(file, f"{key} must be a number, not {value!r}")
+        try:
+            return cls(stop_ids=tuple(dict.fromkeys((*tokenizer.stop_ids, *ends))), **values)
+        except ValueError as error:
+            raise InputError(file, str(error)) from None
 
 
 class Session(Protocol):
@@ -103,7 +124,11 @@ class LlamaSession:
 
 
 def generate(
-    session: Session, logits: Tensor, config: GenerationConfig
+    session: Session,
+    logits: Tensor,
+    config: GenerationConfig,
+    *,
+    seeds: Sequence[int] | None = None,
 ) -> Iterator[list[int | None]]:
     """Draw answers after prompts that ``session`` has read.
 
@@ -111,79 +136,86 @@ def generate(
         session: gives the logits after each further token.
         logits: [batch, vocabulary], after the prompts.
         config: how to draw and when to stop.
+        seeds: of each row's random generator. By default all have the config's, so that each row
+            says what it would say alone; several answers to one prompt need several seeds.
 
     Yields:
         One token of each row a step; None for a row that has ended.
     """
-    batch_size = len(logits)
-    draw = _Draw(config, batch_size=batch_size, device=logits.device)
-    said: list[list[int]] = [[] for _ in range(batch_size)]
-    running = [True] * batch_size
+    rngs = [random.Random(seed) for seed in seeds or [config.seed] * len(logits)]
+    assert len(rngs) == len(logits), "a seed for each row"
+    loops = [_LoopDetector(config) for _ in rngs]
+    running = [True] * len(rngs)
     for step in range(config.max_new_tokens):
-        tokens = draw(logits)  # [batch]
+        tokens = logits.argmax(dim=-1) if config.temperature == 0 else draw(logits, config, rngs)
         out: list[int | None] = []
         for row, token in enumerate(tokens.tolist()):
-            if running[row] and token in config.stop_ids:
-                running[row] = False
+            running[row] = running[row] and token not in config.stop_ids
             out.append(token if running[row] else None)
-            if running[row]:
-                said[row].append(token)
-                running[row] = not _loops(said[row], config)
-        if all(token is None for token in out):
+            running[row] = running[row] and not loops[row].push(token)
+        if any(token is not None for token in out):
+            yield out
+        if not any(running) or step + 1 == config.max_new_tokens:
             return
-        yield out
-        if step + 1 < config.max_new_tokens and any(running):
-            logits = session.append(tokens[:, None])
-        elif not any(running):
-            return
+        logits = session.append(tokens[:, None])
 
 
-class _Draw:
-    """The next token of every row from its logits."""
+def draw(logits: Tensor, config: GenerationConfig, rngs: Sequence[random.Random]) -> Tensor:
+    """Draw a token of each row, [batch], from ``logits`` [batch, vocabulary].
 
-    def __init__(self, config: GenerationConfig, *, batch_size: int, device: torch.device) -> None:
-        self._config = config
-        self._generators = []
-        if config.temperature > 0:
-            for _ in range(batch_size):
-                generator = torch.Generator(device)
-                generator.manual_seed(config.seed)
-                self._generators.append(generator)
-
-    def __call__(self, logits: Tensor) -> Tensor:
-        if self._config.temperature == 0:
-            return logits.argmax(dim=-1)
-        shares = probabilities(logits, self._config)
-        drawn = [
-            torch.multinomial(share, 1, generator=generator)
-            for share, generator in zip(shares, self._generators, strict=True)
-        ]
-        return torch.cat(drawn)
+    One random number a row finds its place among the shares laid end to end.
+    """
+    shares, ids = candidates(logits, config)
+    ends = shares.cumsum(dim=-1)
+    total = ends[:, -1:].contiguous()
+    places = torch.tensor([[rng.random()] for rng in rngs], device=logits.device) * total
+    drawn = torch.searchsorted(ends, places, right=True)
+    last = torch.searchsorted(ends, total)  # beyond it all shares are 0
+    return ids.gather(-1, torch.minimum(drawn, last)).squeeze(-1)
 
 
-def probabilities(logits: Tensor, config: GenerationConfig) -> Tensor:
-    """Chances of each token, [batch, vocabulary], after temperature, top-k and top-p.
+def candidates(logits: Tensor, config: GenerationConfig) -> tuple[Tensor, Tensor]:
+    """Tokens that may be drawn, after temperature, then top-k, then top-p.
 
     Tokens are kept from the likeliest on until those before them have top_p already.
+
+    Args:
+        logits: [batch, vocabulary].
+        config: its temperature is above 0.
+
+    Returns:
+        What each may be drawn with, [batch, candidates], up to a factor, and the tokens' ids.
     """
-    logits = logits.float() / config.temperature
+    logits = logits.float()
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / config.temperature
     if 0 < config.top_k < logits.shape[-1]:
-        least = logits.topk(config.top_k).values[..., -1:]
-        logits = logits.masked_fill(logits < least, -torch.inf)
+        logits, ids = logits.topk(config.top_k)
+    elif config.top_p < 1:
+        logits, ids = logits.sort(descending=True, stable=True)
+    else:
+        ids = torch.arange(logits.shape[-1], device=logits.device).expand_as(logits)
+    shares = logits.softmax(dim=-1)
     if config.top_p < 1:
-        ordered, index = logits.sort(descending=True)
-        shares = ordered.softmax(dim=-1)
-        beyond = shares.cumsum(dim=-1) - shares >= config.top_p
-        logits = ordered.masked_fill(beyond, -torch.inf).gather(-1, index.argsort(dim=-1))
-    return logits.softmax(dim=-1)
+        before = shares.cumsum(dim=-1) - shares
+        shares = shares.masked_fill(before >= config.top_p, 0)
+    return shares, ids
 
 
-def _loops(tokens: list[int], config: GenerationConfig) -> bool:
-    """Whether the answer ends in a run that stands there again and again."""
-    for size in range(1, config.max_loop + 1):
-        times = max(config.num_loops, -(-config.max_loop // size))
-        if len(tokens) < size * times:
-            continue
-        if tokens[-size * times :] == tokens[-size:] * times:
-            return True
-    return False
+class _LoopDetector:
+    """Notices when an answer says the same run of tokens again and again."""
+
+    def __init__(self, config: GenerationConfig) -> None:
+        self._said: list[int] = []
+        self._num_same = [0] * config.max_loop  # tokens that equal the one size places before
+        self._wanted = [
+            size * (max(config.num_loops, -(-config.max_loop // size)) - 1)
+            for size in range(1, config.max_loop + 1)
+        ]
+
+    def push(self, token: int) -> bool:
+        """Whether the answer, with ``token`` at its end, ends in a loop."""
+        said, num_same = self._said, self._num_same
+        for index, before in enumerate(said[: -1 - len(num_same) : -1]):
+            num_same[index] = num_same[index] + 1 if before == token else 0
+        said.append(token)
+        return any(map(int.__ge__, num_same, self._wanted))
