@@ -86,12 +86,12 @@ def adapter_flops(
     """
     weights, inputs = int(trained.image_adapter), int(trained.image_encoder)
     layers = len(config.positions)
-    below = layers if trained.extra_embedding else layers - 1  # layers whose input has a gradient
+    through_query = layers if weights or trained.extra_embedding else layers - 1
     heads, kv_heads = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
     backward = max(weights, inputs)
     projection = 2 * config.feature_dim * config.dim * (1 + weights + inputs)
     keys_values = 2 * 2 * config.dim * kv_heads * layers * (1 + weights + backward)
-    query = 2 * config.dim * heads * (layers * (1 + weights) + below * backward)
+    query = 2 * config.dim * heads * (layers * (1 + weights) + through_query * backward)
     output = 2 * heads * config.dim * layers * (1 + weights + backward)
     feed_forward = 2 * 3 * config.dim * config.ffn_dim * layers * (1 + weights + backward)
     attention = 4 * heads * layers * (1 + 2 * backward)

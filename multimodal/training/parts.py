@@ -188,7 +188,7 @@ def _encoder(parts: ModelParts) -> tuple[ImageEncoderConfig, TilesConfig, dict[s
                 num_global_layers=parts.num_global_layers,
                 intermediate_layers=parts.intermediate_layers,
             )
-        except ValueError as error:
+        except (ValueError, OSError, RuntimeError) as error:
             raise InputError(parts.image_encoder, str(error)) from None
         encoder, tiles = source.encoder, source.tiles
     else:
