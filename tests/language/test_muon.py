@@ -1,5 +1,7 @@
 """Muon against the singular value decomposition that it approximates, and AdamW beside it."""
 
+import copy
+
 import torch
 from torch import nn
 
@@ -72,7 +74,7 @@ def test_it_learns_and_resumes_exactly():
     resumed = adamw(
         other.named_parameters(), AdamWConfig(learning_rate=2e-2, orthogonal=("*.weight",))
     )
-    resumed.load_state_dict(optimizer.state_dict())
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     for one, opt in ((net, optimizer), (other, resumed)):
         for parameter in one.parameters():
             parameter.grad = torch.full_like(parameter, 0.5)
