@@ -112,7 +112,7 @@ class LlamaSession:
         self.model = model
         self.cache = model.new_cache(batch_size, max_length=max_length)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def append(self, tokens: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """See :meth:`Session.append`."""
         num_new = None if lengths is None else lengths.tolist()
