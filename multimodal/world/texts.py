@@ -20,7 +20,7 @@ from multimodal.world.scenes import (
 )
 
 NUMBERS = ("zero", "one", "two", "three", "four")
-QUESTION_KINDS = ("name", "colour", "size", "count", "relation", "exists")
+QUESTION_KINDS = ("name", "colour", "size", "count", "relation")
 CAPTION_PROMPTS = ("Describe the picture.", "What does the picture show?")
 Message = dict[str, str | list[dict[str, str]]]
 
@@ -53,16 +53,11 @@ def _caption_of(items: list[Item], relation: str | None) -> str:
 
 
 def questions(scene: Scene, rng: random.Random) -> list[Question]:
-    """Questions of all kinds that suit the scene, in random order; pairs are seldom counted."""
-    makers: list[Callable[[Scene, random.Random], Question | None]] = [
-        _name,
-        _colour,
-        _size,
-        _exists,
-    ]
+    """One question of every kind that suits the scene, in random order."""
+    makers: list[Callable[[Scene, random.Random], Question | None]] = [_name, _colour, _size]
     if scene.is_pair:
-        makers += [_where, rng.choice([_beside, _stands])]
-    if not scene.is_pair or rng.random() < 0.3:
+        makers += [_where, _side]
+    else:
         makers.append(_count)
     asked = [question for maker in makers if (question := maker(scene, rng)) is not None]
     rng.shuffle(asked)
@@ -106,26 +101,13 @@ def _size(scene: Scene, rng: random.Random) -> Question:
 
 
 def _count(scene: Scene, rng: random.Random) -> Question:
-    kinds = [item.kind for item in scene.items]
-    kind = rng.choice(kinds) if rng.random() < 0.85 else _absent(scene, rng)
-    answers = tuple(_sentence(number) for number in NUMBERS)
+    answers = tuple(_sentence(number) for number in NUMBERS[1:])
     return Question(
         kind="count",
-        text=f"How many {_noun(kind, 2)} are there?",
-        answer=answers[kinds.count(kind)],
-        choices=answers[1:],
+        text=f"How many {_noun(scene.items[0].kind, 2)} are there?",
+        answer=answers[len(scene.items) - 1],
+        choices=answers,
     )
-
-
-def _exists(scene: Scene, rng: random.Random) -> Question:
-    present = rng.random() < 0.5
-    item = rng.choice(scene.items)
-    if item.colour is not None and rng.random() < 0.5:
-        others = [colour for colour in COLOURS if colour != item.colour]
-        look = f"{item.colour if present else rng.choice(others)} {item.kind}"
-    else:
-        look = item.kind if present else _absent(scene, rng)
-    return _yes_or_no("exists", f"Is there {_a(look)}?", present)
 
 
 def _where(scene: Scene, rng: random.Random) -> Question:
@@ -139,23 +121,11 @@ def _where(scene: Scene, rng: random.Random) -> Question:
     )
 
 
-def _beside(scene: Scene, rng: random.Random) -> Question:
+def _side(scene: Scene, rng: random.Random) -> Question:
     item, other, relation = _as_seen(scene, rng)
-    asked = relation if rng.random() < 0.6 else rng.choice(RELATIONS)
-    choices = (_sentence(_one(item)), "Nothing.")
-    return Question(
-        kind="relation",
-        text=f"What is {asked} the {other.kind}?",
-        answer=choices[asked != relation],
-        choices=choices,
-    )
-
-
-def _stands(scene: Scene, rng: random.Random) -> Question:
-    item, other, relation = _as_seen(scene, rng)
-    asked = rng.choice([relation, relation, OPPOSITE[relation], rng.choice(RELATIONS)])
-    text = f"Is the {item.kind} {asked} the {other.kind}?"
-    return _yes_or_no("relation", text, asked == relation)
+    place = f"to the {relation.removesuffix(' of')}" if relation.endswith(" of") else relation
+    choices = (_sentence(_one(item)), _sentence(_one(other)))
+    return Question(kind="relation", text=f"What is {place}?", answer=choices[0], choices=choices)
 
 
 def _as_seen(scene: Scene, rng: random.Random) -> tuple[Item, Item, str]:
@@ -164,12 +134,6 @@ def _as_seen(scene: Scene, rng: random.Random) -> tuple[Item, Item, str]:
     if rng.random() < 0.5:
         return first, second, scene.relation
     return second, first, OPPOSITE[scene.relation]
-
-
-def _yes_or_no(kind: str, text: str, truth: bool) -> Question:
-    return Question(
-        kind=kind, text=text, answer="Yes." if truth else "No.", choices=("Yes.", "No.")
-    )
 
 
 def _absent(scene: Scene, rng: random.Random, kinds: tuple[str, ...] = (*THINGS, *SHAPES)) -> str:
