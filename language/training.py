@@ -33,7 +33,7 @@ class Training(LightningModule):
         self.optimizer_config, self.schedule = optimizer, schedule
         self.strict_loading = False  # states hold what trains; on_load_checkpoint checks them
         self.rate_scale = 1.0
-        """Multiplies the whole schedule; lowered where the loss stagnates."""
+        """Multiplies the whole schedule; see :meth:`scale_rates`."""
         self.step_loss = torch.zeros(())
         """Mean loss of the latest optimizer step."""
         self.gradient_norm: Tensor | None = None
@@ -106,6 +106,11 @@ class Training(LightningModule):
 
     def on_train_start(self) -> None:
         """Let the config win over what a resumed state says of rates and decays."""
+        self.scale_rates(self.rate_scale)
+
+    def scale_rates(self, scale: float) -> None:
+        """Multiply the whole schedule by ``scale`` from the next step on."""
+        self.rate_scale = scale
         scheduler = self.lr_schedulers()
         assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
         scheduler.base_lrs = [settings["initial_lr"] for settings in self._settings]

@@ -5,6 +5,7 @@ configs never come out of checkpoints.
 """
 
 import logging
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,6 +80,22 @@ class TrainingCLI(LightningCLI):
         elif config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
             raise InputError(config.ckpt_path, "no such checkpoint")
 
+    def instantiate_classes(self) -> None:
+        """Build what the config names.
+
+        Raises:
+            InputError: a value that a class refuses.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            if isinstance(cause, InputError):
+                raise cause from None
+            raise InputError(f"openherd {self.subcommand}", str(cause)) from None
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Log to TensorBoard and CSV unless told otherwise; write states whole."""
         config = self._get(self.config_init, "trainer")
@@ -101,32 +118,56 @@ def main(words: Sequence[str]) -> int:
     Raises:
         InputError: a config, a key or a value is wrong; said in one line.
     """
-    verb, *rest = words
-    words = [verb, *expand(rest)]
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     torch.set_float32_matmul_precision("high")
     with warnings.catch_warnings():
         for message in QUIET:
             warnings.filterwarnings("ignore", message)
-        try:
-            TrainingCLI(
-                LightningModule,
-                LightningDataModule,
-                subclass_mode_model=True,
-                subclass_mode_data=True,
-                save_config_callback=_WholeConfig,
-                save_config_kwargs={"overwrite": True},
-                trainer_defaults=TRAINER_DEFAULTS,
-                seed_everything_default=1,
-                parser_kwargs={
-                    "exit_on_error": False,
-                    **{key: {"exit_on_error": False} for key in TrainingCLI.subcommands()},
-                },
-                auto_configure_optimizers=False,
-                load_from_checkpoint_support=False,
-                args=words,
-            )
-        except ArgumentError as error:
-            raise InputError(f"openherd {verb}", str(error)) from None
+        run(words)
     return 0
+
+
+def run(words: Sequence[str], *, cli: type[TrainingCLI] = TrainingCLI) -> TrainingCLI:
+    """Parse the words and do what they say.
+
+    Args:
+        words: the verb and what follows it.
+        cli: what parses and runs.
+
+    Raises:
+        InputError: a config, a key or a value is wrong; said in one line.
+    """
+    verb, *rest = words
+    strict: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
+    try:
+        return cli(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=_WholeConfig,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=1,
+            parser_kwargs=strict | dict.fromkeys(cli.subcommands(), strict),
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=[verb, *expand(rest)],
+        )
+    except ArgumentError as error:
+        raise InputError(f"openherd {verb}", plain(str(error))) from None
+
+
+def plain(message: str) -> str:
+    """What is wrong, of a parser's message that tells all that it tried and was given.
+
+    Where several types were tried, their faults stand in a list; that a value is not None says
+    nothing.
+    """
+    if "Union subtypes" not in message:
+        return message
+    tried = message.partition("Errors:")[2].partition("Given value")[0]
+    faults = [fault for fault in re.split(r"\n\s*- ", tried) if fault and "NoneType" not in fault]
+    key = message.split(":")[0].removeprefix("Parser key ").strip('"')
+    return f"{key}: {'; '.join(faults)}" if faults else message

@@ -78,22 +78,23 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def expand(words: list[str]) -> list[str]:
-    """Replace each ``--config NAME`` by the contents of its chain, in order.
+    """Put the contents of each ``--config NAME``'s chain first, so that all other words win.
 
     Raises:
         InputError: a config is not found or cannot be read.
     """
-    expanded: list[str] = []
+    configs: list[str] = []
+    others: list[str] = []
     rest = iter(words)
     for word in rest:
         key, equals, value = word.partition("=")
         if key not in ("--config", "-c"):
-            expanded.append(word)
+            others.append(word)
             continue
         name = value if equals else next(rest, None)
         if name is None:
             raise InputError("--config", "give a file or a name")
         for file in chain(find_config(name)):
             contents = {key: value for key, value in read_yaml(file).items() if key != "extends"}
-            expanded += ["--config", json.dumps(contents)]
-    return expanded
+            configs += ["--config", json.dumps(contents)]
+    return configs + others

@@ -44,11 +44,9 @@ class MetricsFile(Logger):
             for name, value in metrics.items()
             if name != "epoch" and math.isfinite(float(value))
         }
+        self._write(rows)
 
-    @rank_zero_only
-    def save(self) -> None:
-        """Write the file."""
-        rows = self._read()
+    def _write(self, rows: dict[int, dict[str, str]]) -> None:
         columns = sorted({name for row in rows.values() for name in row} - {"step"})
         self._file.parent.mkdir(parents=True, exist_ok=True)
         partial = self._file.with_suffix(".partial")

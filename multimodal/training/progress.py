@@ -16,6 +16,7 @@ from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.trainer.states import TrainerFn
 
 from language.training import Training
+from multimodal.data.module import SampleData
 from multimodal.training.announce import announce
 from multimodal.training.steps import StepCallback
 
@@ -136,6 +137,9 @@ class Progress(StepCallback):
             metrics["speed/mfu"] = flops / seconds / (self._peak * trainer.world_size)
         if self._wait:
             metrics["speed/data_wait"] = (self._wait.seconds - self._waited) / seconds
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, SampleData) and data.train_loader is not None:
+            metrics |= data.train_loader.metrics()
         training.record(metrics)
         announce(line(metrics, step=self._step, num_steps=trainer.max_steps, seconds_left=left))
         training.check_finite()

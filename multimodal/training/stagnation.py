@@ -40,7 +40,7 @@ class DropOnStagnation(StepCallback):
 
     def on_begin(self, trainer: Trainer, training: Training) -> None:
         """Take up the rate of a resumed run."""
-        training.rate_scale = self._state["rate_scale"]
+        training.scale_rates(self._state["rate_scale"])
 
     def on_step(self, trainer: Trainer, training: Training) -> None:
         """Add a step's loss; at the end of a window, decide."""
@@ -55,14 +55,14 @@ class DropOnStagnation(StepCallback):
 
     def _judge(self, mean: float, training: Training) -> None:
         state = self._state
-        if mean < state["best"] - self.margin * abs(state["best"]):
+        if mean < state["best"] * (1 - self.margin):
             state["best"], state["waited"] = mean, 0
             return
         state["waited"] += 1
         if state["waited"] == self.patience:
             state["waited"] = 0
             state["rate_scale"] *= self.factor
-            training.rate_scale = state["rate_scale"]
+            training.scale_rates(state["rate_scale"])
             announce(
                 f"step {training.global_step:,}: the loss stagnates at {mean:.4f}; "
                 f"the learning rate is multiplied by {self.factor:g}"

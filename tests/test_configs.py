@@ -1,0 +1,215 @@
+"""Every YAML that ships parses, and builds the model that it should, without weights."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+from lightning.pytorch import LightningModule
+
+from language.checkpoint import save_llama
+from language.config import LLAMA_CONFIGS, LlamaConfig
+from language.model import Llama
+from multimodal.adapter_checkpoint import save_adapter
+from multimodal.model import MultimodalLlama
+from multimodal.training.adapter import choose_trainable
+from multimodal.training.command import TrainingCLI, run
+from multimodal.training.config_files import CARRIED, config_names
+from multimodal.training.parts import build, config_of
+from vision.checkpoint import save_encoder
+from vision.encoder import ImageEncoder
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+NAMES = config_names()
+STAGES = ("contrastive", "pretrain", "anneal", "finetune")
+SIZES = ("tiny", "8b", "70b", "405b")
+
+
+class Parser(TrainingCLI):
+    """Parses, and does nothing."""
+
+    def instantiate_classes(self) -> None:
+        pass
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        pass
+
+
+@cache
+def parsed(name: str) -> Namespace:
+    """A config with all its defaults."""
+    return run(["fit", "--config", name], cli=Parser).config.fit
+
+
+def training(name: str) -> LightningModule:
+    """What a config trains, before anything is built."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(LightningModule, "model")
+    return parser.instantiate(Namespace(model=parsed(name).model)).model
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def core_size(core: LlamaConfig) -> int:
+    """Parameters of a core, from its table of sizes."""
+    heads, kv_heads = core.num_heads * core.head_dim, core.num_kv_heads * core.head_dim
+    block = 2 * core.dim * (heads + kv_heads) + 3 * core.dim * core.ffn_dim + 2 * core.dim
+    tables = 1 if core.tied_embeddings else 2
+    return tables * core.vocab_size * core.dim + core.num_layers * block + core.dim
+
+
+def adapter_size(core: LlamaConfig, *, num_layers: int, feature_dim: int) -> int:
+    """Parameters of an adapter that is as wide as its core."""
+    heads, kv_heads = core.num_heads * core.head_dim, core.num_kv_heads * core.head_dim
+    layer = 2 * core.dim * (heads + kv_heads) + 3 * core.dim * core.ffn_dim
+    layer += 2 * core.dim + 2 * core.head_dim + 2
+    return num_layers * layer + (feature_dim + 1) * core.dim
+
+
+def test_all_stages_are_there_at_all_sizes():
+    wanted = {f"image/{stage}-{size}" for stage in STAGES for size in SIZES}
+    wanted |= {"image/finetune-llama-3.2-11b", "language/pretrain-tiny", "language/anneal-tiny"}
+    assert wanted <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parses_and_knows_its_place(name):
+    config = parsed(name)
+    assert config.trainer.max_steps > 0
+    assert config.trainer.gradient_clip_val == 1.0
+    assert config.trainer.default_root_dir.startswith("runs/")
+    assert config.data.init_args.train
+    lines = (CARRIED / f"{name}.yaml").read_text().splitlines()
+    assert len(lines) <= 60
+
+
+def test_no_config_repeats_what_it_extends():
+    """A value that a base has already is left out above it; tuned ones may happen to be equal."""
+
+    def flat(settings, prefix=""):
+        for key, value in settings.items():
+            if isinstance(value, dict):
+                yield from flat(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    def bases(file):
+        names = yaml.safe_load(file.read_text()).get("extends", [])
+        for name in [names] if isinstance(names, str) else names:
+            base = (file.parent / name).resolve()
+            yield from bases(base)
+            yield base
+
+    for file in CARRIED.rglob("*.yaml"):
+        if file.stem.endswith("-tiny"):
+            continue
+        inherited = {}
+        for base in bases(file):
+            inherited |= dict(flat(yaml.safe_load(base.read_text())))
+        own = dict(flat(yaml.safe_load(file.read_text())))
+        own.pop("extends", None)
+        repeated = [key for key, value in own.items() if inherited.get(key, own) == value]
+        assert not repeated, (file.name, repeated)
+
+
+@pytest.mark.parametrize("size", SIZES[1:])
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_builds_at_the_papers_sizes(stage, size):
+    module = training(f"image/{stage}-{size}")
+    config = config_of(module.parts)
+    with torch.device("meta"):
+        model = MultimodalLlama(config)
+    choose_trainable(model, module.patterns)
+    core = LLAMA_CONFIGS[f"3.1-{size}"]
+    assert count(model.language) == core_size(core)
+    assert not any(parameter.requires_grad for parameter in model.language.parameters())
+    assert config.language.activation_checkpointing
+    expected = adapter_size(core, num_layers=core.num_layers // 4, feature_dim=6 * 1280)
+    assert count(model.image_adapter) == expected
+    assert count(model.image_encoder) == pytest.approx(850e6, rel=0.05)
+    tile = {"pretrain": 336, "anneal": 448, "finetune": 448}[stage]
+    assert config.tiles.tile_size == config.image_encoder.image_size == tile
+    assert config.tiles.max_num_tiles == 4
+
+
+def test_the_papers_numbers():
+    """Section 7.4: batch, rates, decay and images of the two pre-training stages."""
+    pretrain, anneal = parsed("image/pretrain-8b"), parsed("image/anneal-8b")
+    for config, images in ((pretrain, 6e9), (anneal, 5e8)):
+        batch = config.data.init_args.batch_size * config.trainer.accumulate_grad_batches
+        assert batch == 16_384
+        assert batch * config.trainer.max_steps == pytest.approx(images, rel=0.01)
+        assert config.model.init_args.optimizer.weight_decay == 0.01
+        assert config.model.init_args.schedule.shape == "cosine"
+    assert pretrain.model.init_args.optimizer.learning_rate == 1e-3
+    assert anneal.model.init_args.optimizer.learning_rate == 2e-5
+    assert parsed("image/finetune-8b").model.init_args.parts.core.endswith("-Instruct")
+
+
+def test_the_released_model():
+    module = training("image/finetune-llama-3.2-11b")
+    config = config_of(module.parts)
+    with torch.device("meta"):
+        model = MultimodalLlama(config)
+    choose_trainable(model, module.patterns)
+    core = LLAMA_CONFIGS["3.1-8b"]
+    assert count(model.language) == core_size(core)
+    assert count(model.image_adapter) == adapter_size(core, num_layers=8, feature_dim=7680)
+    assert config.image_adapter.positions == tuple(range(3, 32, 4))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert trained == count(model) - count(model.language)
+
+
+@pytest.mark.parametrize("size", SIZES[1:])
+def test_contrastive_encoder_is_the_one_that_pretraining_takes(size):
+    module = training(f"image/contrastive-{size}")
+    with torch.device("meta"):
+        encoder = ImageEncoder(module.image_encoder)
+    wanted = config_of(training(f"image/pretrain-{size}").parts).image_encoder
+    assert module.image_encoder.image_size == 224
+    with torch.device("meta"):
+        larger = ImageEncoder(wanted)
+    shapes, others = (
+        {(name, p.shape) for name, p in module.named_parameters()} for module in (encoder, larger)
+    )
+    different = {name for name, _ in shapes ^ others}
+    assert different == {"position_embedding.table", "position_embedding.tile_table"}
+    locals_ = sum(count(block) for block in encoder.local_blocks)
+    assert locals_ == pytest.approx(630e6, rel=0.01)
+
+
+def test_long_context_scales_rotary_positions():
+    module = training("language/long-context-8b")
+    with torch.device("meta"):
+        assert count(Llama(module.core)) == core_size(LLAMA_CONFIGS["3.1-8b"])
+    assert module.core.rope_scaling == LLAMA_CONFIGS["3.1-8b"].rope_scaling
+    assert module.core.max_positions == 131_072
+
+
+def test_tiny_stages_follow_one_another(tmp_path, monkeypatch):
+    """Each stage starts from what the one before exports, with random weights in their places."""
+    monkeypatch.chdir(tmp_path)
+    core = training("language/anneal-tiny")
+    assert core.core == training("language/pretrain-tiny").core
+    model = Llama(core.core)
+    model.reset_parameters()
+    contrastive = training("image/contrastive-tiny")
+    pretrain = training("image/pretrain-tiny")
+    save_llama(model, Path(pretrain.parts.core))
+    save_encoder(
+        ImageEncoder(contrastive.image_encoder),
+        Path(pretrain.parts.image_encoder),
+        tiles=contrastive.tiles,
+    )
+    composed = build(pretrain.parts)
+    assert count(composed) < 8e6
+    for name in ("anneal", "finetune"):
+        stage = training(f"image/{name}-tiny")
+        save_adapter(composed, Path(stage.parts.start))
+        composed = build(stage.parts)
+        choose_trainable(composed, stage.patterns)
+    assert stage.export_whole
