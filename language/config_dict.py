@@ -46,10 +46,10 @@ def _typed(hint: Any, value: Any) -> Any:
         if value is None:
             return None
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise ValueError(f"{hint.__name__} must be a mapping, not {value!r}")
-        return config_from_dict(hint, value)  # type: ignore[arg-type]
+        return config_from_dict(hint, value)
     if typing.get_origin(hint) is tuple:
         item = typing.get_args(hint)[0]
         return tuple(_typed(item, entry) for entry in value)

@@ -118,11 +118,9 @@ class MultimodalLlama(nn.Module):
         context: CrossAttentionContext,
         look: Look | None,
     ) -> Tensor:
-        layer, key, value = (
-            self.image_adapter.layers[index],
-            memory.keys[index],
-            memory.values[index],
-        )
+        layer = self.image_adapter.layers[index]
+        key, value = memory.keys[index], memory.values[index]
+        assert isinstance(layer, CrossAttentionLayer)
         if look is not None:
             look(layer, hidden, key, context)
         if self.config.language.activation_checkpointing and torch.is_grad_enabled():

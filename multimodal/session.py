@@ -58,12 +58,10 @@ class MultimodalSession:
         hidden = self.model.hidden_states(
             tokens, cache=self.cache, memory=self._memory, visible=visible
         )
-        if lengths is None:
-            self.cache.advance([tokens.shape[1]] * len(tokens))
-            last = slice(None), -1
-        else:
-            self.cache.advance(lengths.tolist())
-            last = torch.arange(len(tokens), device=tokens.device), lengths - 1
+        num_new = [tokens.shape[1]] * len(tokens) if lengths is None else lengths.tolist()
+        self.cache.advance(num_new)
+        rows = torch.arange(len(tokens), device=tokens.device)
+        last = torch.tensor(num_new, device=tokens.device) - 1
         if visible is not None:
-            self._visible = visible[last]
-        return self.model.language.logits(hidden[last])
+            self._visible = visible[rows, last]
+        return self.model.language.logits(hidden[rows, last])

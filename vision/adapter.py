@@ -248,6 +248,7 @@ class ImageAdapter(nn.Module):
 
         keys, values = [], []
         for layer in self.layers:
+            assert isinstance(layer, CrossAttentionLayer)
             key, value = layer.attention.keys_values(projected)
             keys.append(by_row(key))
             values.append(by_row(value))
