@@ -11,6 +11,7 @@ encoded once and no dialogue sees another.
 Letters: T tokens of a row, M pictures of a row.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from language.chat import encode_dialog
 from language.errors import InputError
@@ -198,7 +201,7 @@ def collate(rows: Sequence[Encoded], *, pad_id: int) -> Batch:
     length = max(len(row.tokens) for row in rows)
     num_images = max(len(row.images) for row in rows)
 
-    def padded(values: list[NDArray[Any]], fill: int) -> torch.Tensor:
+    def padded(values: list[NDArray[Any]], fill: int) -> Tensor:
         out = np.full((len(rows), length), fill, dtype=np.int64)
         for line, value in zip(out, values, strict=True):
             line[: len(value)] = value
@@ -218,11 +221,20 @@ def collate(rows: Sequence[Encoded], *, pad_id: int) -> Batch:
         images = [(i, tiles) for i, row in enumerate(rows) for tiles in row.images]
         batch.visible = torch.from_numpy(visible)
         batch.images = Images(
-            tiles=torch.cat([tiles.pixels for _, tiles in images]),
+            tiles=_joined([tiles.pixels for _, tiles in images]),
             arrangements=torch.tensor([tiles.arrangement for _, tiles in images]),
             rows=torch.tensor([i for i, _ in images]),
         )
     return batch
+
+
+def _joined(pixels: list[Tensor]) -> Tensor:
+    """All tiles, one after another; in a loader's worker written where the trainer reads them."""
+    if get_worker_info() is None:
+        return torch.cat(pixels)
+    shape = (sum(map(len, pixels)), *pixels[0].shape[1:])
+    storage = torch.UntypedStorage._new_shared(math.prod(shape) * pixels[0].element_size())
+    return torch.cat(pixels, out=pixels[0].new_empty(0).set_(storage).view(shape))
 
 
 def _identity(picture: Any) -> Any:

@@ -44,8 +44,12 @@ class BatchPlan:
             return -(-total // self.batch_size)
         return max(1, total // self.batch_size)
 
-    def positions(self, step: int) -> Integers:
-        """Positions of the stream in global batch `step`, counted from the start of the run."""
+    def batch(self, step: int) -> Integers:
+        """What global batch `step`, counted from the start of the run, is made of.
+
+        Returns:
+            [samples, 3]: position in the stream, source, and number in the source.
+        """
         epoch, step = divmod(step, self.batches_per_epoch)
         window, slot = divmod(step, self.window)
         if self._latest is None or self._latest[0] != (epoch, window):
@@ -59,12 +63,12 @@ class BatchPlan:
         if self.once:
             stop = min(stop, sum(self.mixture.sizes))
         positions = np.arange(start, stop)
+        samples = np.stack((positions, *self.mixture.locate(positions)), axis=1)  # [samples, 3]
         if self.window > 1:
-            sources, indices = self.mixture.locate(positions)
-            costs = list(map(self.cost, sources.tolist(), indices.tolist()))
-            positions = positions[np.argsort(costs, kind="stable")]
-        batches = np.split(positions, range(self.batch_size, len(positions), self.batch_size))
-        if self.once or self.window == 1:
+            costs = [self.cost(source, index) for _, source, index in samples.tolist()]
+            samples = samples[np.argsort(costs, kind="stable")]
+        batches = np.split(samples, range(self.batch_size, len(samples), self.batch_size))
+        if self.once:
             return batches
         order = np.argsort(hashed(self.mixture.seed, epoch, window, np.arange(num_batches)))
         return [batches[i] for i in order]

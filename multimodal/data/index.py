@@ -10,9 +10,8 @@ import io
 import os
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +36,7 @@ FAULTS = (
 """Why a member is not read, by its number in the index."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Member:
+class Member(NamedTuple):
     """One file of a sample."""
 
     sample: int
@@ -59,7 +57,7 @@ class Member:
 
 
 Members = NDArray[np.void]
-"""Members of a whole source as a structured array with the fields of `Member`."""
+"""Members of a whole source as a structured array, field by field those of `Member`."""
 
 
 class Index:
@@ -77,40 +75,22 @@ class Index:
         return len(self._starts) - 1
 
     def __getitem__(self, sample: int) -> list[Member]:
+        rows = self.members[self._starts[sample] : self._starts[sample + 1]].tolist()
         return [
-            Member(
-                sample=int(row["sample"]),
-                key=row["key"].decode(),
-                extension=row["extension"].decode(),
-                **{name: int(row[name]) for name in ("offset", "size", "width", "height")},
-                num_characters=int(row["num_characters"]),
-                fault=int(row["fault"]),
-            )
-            for row in self.members[self._starts[sample] : self._starts[sample + 1]]
+            Member(number, key.decode(), extension.decode(), *facts)
+            for number, key, extension, *facts in rows
         ]
 
 
 def as_array(members: Iterable[Member]) -> Members:
     """The members as a structured array."""
-    members = list(members)
-    names = [(m.key.encode(), m.extension.encode()) for m in members]
-    width = [max((len(name[i]) for name in names), default=1) for i in (0, 1)]
-    kinds = {
-        "sample": "i8",
-        "key": f"S{width[0]}",
-        "extension": f"S{width[1]}",
-        "offset": "i8",
-        "size": "i8",
-        "width": "i4",
-        "height": "i4",
-        "num_characters": "i4",
-        "fault": "u1",
-    }
-    rows = [
-        (m.sample, *name, m.offset, m.size, m.width, m.height, m.num_characters, m.fault)
-        for m, name in zip(members, names, strict=True)
+    rows: list[tuple[Any, ...]] = [
+        (number, key.encode(), extension.encode(), *facts)
+        for number, key, extension, *facts in members
     ]
-    return np.array(rows, dtype=list(kinds.items()))
+    widths = [max((len(row[column]) for row in rows), default=1) for column in (1, 2)]
+    kinds = ("i8", f"S{widths[0]}", f"S{widths[1]}", "i8", "i8", "i4", "i4", "i4", "u1")
+    return np.array(rows, dtype=list(zip(Member._fields, kinds, strict=True)))
 
 
 def cached_index(

@@ -52,22 +52,23 @@ class Batches(Dataset[tuple[Any, Report]]):
         self.rank, self.num_ranks = rank, num_ranks
 
     def __getitem__(self, step: int) -> tuple[Any, Report]:
-        positions = self.plan.positions(step)
-        mine = positions[self.rank :: self.num_ranks].tolist()
+        samples = self.plan.batch(step)
+        mine = samples[self.rank :: self.num_ranks]
+        is_filler = len(mine) == 0  # a last, short batch: every rank must take part in each step
+        if is_filler:
+            mine = samples[:1]
         report = Report()
         try:
-            if mine:
-                rows = [self._row(position, report) for position in mine]
-            else:  # a last, short batch: every rank must take part in each step
-                rows = [self.task.without_loss(self._row(int(positions[0]), report))]
+            rows = [self._row(report, *sample) for sample in mine.tolist()]
         except InputError as error:
             report.failure = error
             return None, report
+        if is_filler:
+            rows = list(map(self.task.without_loss, rows))
         return self.task.collate(rows), report
 
-    def _row(self, position: int, report: Report) -> Any:
-        sources, indices = self.plan.mixture.locate(torch.tensor([position]).numpy())
-        source, index = int(sources[0]), int(indices[0])
+    def _row(self, report: Report, position: int, source: int, index: int) -> Any:
+        """The row of a sample, or of the first of its substitutes that can be used."""
         for attempt in range(MAX_ATTEMPTS):
             try:
                 row = self.task.encode(self.sources[source].read(index))

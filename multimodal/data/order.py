@@ -26,13 +26,17 @@ SHARES = 2**20
 
 def hashed(*numbers: int | Integers | Keys) -> Keys:
     """A 64-bit hash of each tuple of numbers, which are broadcast (splitmix64, folded)."""
-    state = np.array(0x9E3779B97F4A7C15, dtype=np.uint64)
-    with np.errstate(over="ignore"):
-        for number in numbers:
-            state = (state ^ np.asarray(number).astype(np.uint64)) * np.uint64(0xBF58476D1CE4E5B9)
-            state = (state ^ (state >> np.uint64(30))) * np.uint64(0x94D049BB133111EB)
-            state = state ^ (state >> np.uint64(31))
-    return state
+    state = np.array([0x9E3779B97F4A7C15], dtype=np.uint64)  # no scalar: these warn of overflow
+    for number in numbers:
+        state = _mixed(state ^ np.asarray(number).astype(np.uint64))
+    return state if any(np.ndim(number) for number in numbers) else state[0]
+
+
+def _mixed(values: Keys) -> Keys:
+    """The bits of each value, each of which depends on all of them (splitmix64's last steps)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
 
 
 def permuted(positions: Integers, *, size: int, keys: Keys) -> Integers:
@@ -41,11 +45,12 @@ def permuted(positions: Integers, *, size: int, keys: Keys) -> Integers:
     low = (np.uint64(1) << half) - np.uint64(1)
     values = positions.astype(np.uint64)
     keys = np.broadcast_to(keys, values.shape)
+    round_keys = [hashed(keys, number) for number in range(NUM_ROUNDS)]
     outside = np.ones(len(values), dtype=bool)
     while outside.any():
-        left, right, key = values[outside] >> half, values[outside] & low, keys[outside]
-        for round_number in range(NUM_ROUNDS):
-            left, right = right, left ^ (hashed(key, round_number, right) & low)
+        left, right = values[outside] >> half, values[outside] & low
+        for key in round_keys:
+            left, right = right, left ^ (_mixed(key[outside] ^ right) & low)
         values[outside] = (left << half) | right
         outside = values >= size
     return values.astype(np.int64)

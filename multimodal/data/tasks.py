@@ -5,6 +5,7 @@ A task runs in the loader's workers, so it must survive the way there by pickle.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,15 +99,19 @@ def tiles_cost(extent: Extent, tiles: TilesConfig | None) -> float:
     """Order by tiles, then by the length of the text."""
     num_tiles = 0
     if tiles is not None:
-        for width, height in extent.pictures:
-            rows, columns = best_arrangement(
-                max(height, 1),
-                max(width, 1),
-                tile_size=tiles.tile_size,
-                max_num_tiles=tiles.max_num_tiles,
-            )
-            num_tiles += rows * columns
+        num_tiles = sum(_num_tiles(*size, tiles) for size in extent.pictures)
     return num_tiles * 1e9 + extent.num_characters
+
+
+@lru_cache(maxsize=2**16)
+def _num_tiles(width: int, height: int, tiles: TilesConfig) -> int:
+    rows, columns = best_arrangement(
+        max(height, 1),
+        max(width, 1),
+        tile_size=tiles.tile_size,
+        max_num_tiles=tiles.max_num_tiles,
+    )
+    return rows * columns
 
 
 def only_picture(sample: Sample) -> bytes | Path:

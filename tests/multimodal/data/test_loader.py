@@ -265,4 +265,4 @@ def test_a_state_costs_nothing_to_go_on_from(task):
     stream.load_state_dict(stream.state_dict() | {"step": 3 * 10**9 + 1})
     with pytest.raises(InputError, match="asked for"):
         next(iter(stream))
-    assert np.array_equal(plan.positions(3 * 10**9 + 1), [6 * 10**9 + 2, 6 * 10**9 + 3])
+    assert np.array_equal(plan.batch(3 * 10**9 + 1)[:, 0], [6 * 10**9 + 2, 6 * 10**9 + 3])

@@ -127,7 +127,7 @@ def test_an_epoch_of_batches_is_the_stream(size, batch_size, window, seed):
     steps = plan.batches_per_epoch
     assert steps == max(1, size // batch_size)
     for epoch in range(2):
-        batches = [plan.positions(epoch * steps + step) for step in range(steps)]
+        batches = [plan.batch(epoch * steps + step)[:, 0] for step in range(steps)]
         assert all(len(batch) == batch_size for batch in batches)
         for start in range(0, steps, window):
             chunk = np.concatenate(batches[start : start + window])
@@ -142,7 +142,7 @@ def test_batches_of_a_window_do_not_overlap_in_cost():
         spans = []
         for step in range(start, start + 16):
             costs = [
-                cost(*pair) for pair in zip(*mixture.locate(plan.positions(step)), strict=True)
+                cost(*pair) for pair in zip(*mixture.locate(plan.batch(step)[:, 0]), strict=True)
             ]
             spans.append((min(costs), max(costs)))
         assert spans != sorted(spans)  # shuffled
@@ -160,6 +160,6 @@ def test_validation_reads_each_sample_once(size, batch_size, window):
         window=window,
         once=True,
     )
-    batches = [plan.positions(step) for step in range(plan.batches_per_epoch)]
+    batches = [plan.batch(step)[:, 0] for step in range(plan.batches_per_epoch)]
     assert sorted(np.concatenate(batches)) == list(range(size))
     assert all(len(batch) == batch_size for batch in batches[:-1])

@@ -47,7 +47,7 @@ torch.manual_seed(0)
 adapter = FreshAdapter(positions=(1, 3), gate_init=0.3)
 module = ImageAdapterTraining(
     parts=ModelParts(core=core, image_encoder=encoder, adapter=adapter),
-    optimizer=AdamWConfig(learning_rate=1e-2), schedule=ScheduleConfig(),
+    optimizer=AdamWConfig(learning_rate=1e-2), schedule=ScheduleConfig(warmup_steps=2),
 )
 class Writer(Recorder):
     def on_train_end(self, trainer, pl_module):
