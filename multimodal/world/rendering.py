@@ -27,13 +27,9 @@ EMOJI_PACKAGE = "@iconify-json/noto@1.2.9"
 _SPRITE = 256
 _OVERSAMPLING = 2
 _CORNERS = {
-    "square": [0.8 * corner for corner in (1 + 1j, -1 + 1j, -1 - 1j, 1 - 1j)],
-    "triangle": [-0.9j, 0.9 + 0.8j, -0.9 + 0.8j],
     "star": [cmath.rect((0.98, 0.4)[i % 2], math.pi * (i / 5 - 0.5)) for i in range(10)],
 }
 """Corners around the middle, of a shape that reaches from -1 to 1; down is positive."""
-_TURN = {"square": 0.4, "triangle": 0.4, "star": 1.0}
-"""Share of an item's turn that a shape makes: a square on its corner is another thing."""
 
 
 def draw(scene: Scene, *, edge: int) -> Image.Image:
@@ -79,7 +75,7 @@ def _shape(item: Item, edge: int) -> Image.Image:
         box = [middle * (1 + end) for end in (-0.92, -0.92, 0.92, 0.92)]
         pen.ellipse(box, fill=(*colour, 255), outline=(*rim, 255), width=width)
     else:
-        turn = cmath.rect(1, math.radians(-item.angle * _TURN[item.kind]))
+        turn = cmath.rect(1, math.radians(-item.angle))
         turned = [turn * corner for corner in _CORNERS[item.kind]]
         corners = [(middle * (1 + corner.real), middle * (1 + corner.imag)) for corner in turned]
         pen.polygon(corners, fill=(*colour, 255), outline=(*rim, 255), width=width)

@@ -29,7 +29,7 @@ THINGS = {
     "tree": "deciduous-tree",
 }
 """Everyday things, and the icon that draws each."""
-SHAPES = ("circle", "square", "star", "triangle")
+SHAPES = ("circle", "star")
 COLOURS = {
     "red": (222, 44, 44),
     "green": (38, 160, 68),

@@ -136,11 +136,6 @@ def _as_seen(scene: Scene, rng: random.Random) -> tuple[Item, Item, str]:
     return second, first, OPPOSITE[scene.relation]
 
 
-def _absent(scene: Scene, rng: random.Random, kinds: tuple[str, ...] = (*THINGS, *SHAPES)) -> str:
-    present = {item.kind for item in scene.items}
-    return rng.choice([kind for kind in kinds if kind not in present])
-
-
 def _full(item: Item) -> str:
     return f"a {item.size} {_look(item, 1)}"
 
@@ -228,12 +223,15 @@ def near_misses(scene: Scene, rng: random.Random, *, number: int) -> list[str]:
 
 def _changed(item: Item, scene: Scene, rng: random.Random) -> Item:
     """The item with another size, colour or kind."""
-    part = rng.choice(["size", "kind"] if item.colour is None else ["size", "kind", "colour"])
+    present = {other.kind for other in scene.items}
+    alike = SHAPES if item.colour else tuple(THINGS)
+    kinds = [kind for kind in alike if kind not in present]
+    part = rng.choice(["size", *["kind"] * bool(kinds), *["colour"] * bool(item.colour)])
     if part == "size":
         return replace(item, size="big" if item.size == "small" else "small")
     if part == "colour":
         return replace(item, colour=rng.choice([c for c in COLOURS if c != item.colour]))
-    return replace(item, kind=_absent(scene, rng, SHAPES if item.colour else tuple(THINGS)))
+    return replace(item, kind=rng.choice(kinds))
 
 
 def repetition(rng: random.Random) -> list[Message]:

@@ -1,0 +1,82 @@
+"""Make the tiny model again from one seed: the data, then every stage by the configs of `fit`.
+
+`python -m multimodal.world.train` (`make train-tiny`) goes on where it was stopped: data that is
+whole is kept, and a stage resumes from its last state. All of it takes hours on two CPU cores; the
+stages are the configs `language/*-tiny.yaml` and `image/*-tiny.yaml`, and nothing else.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from multimodal.world.__main__ import write_tokenizer
+from multimodal.world.scenes import Split
+from multimodal.world.shards import CONTENTS, Content, write
+
+DATA = Path("data/tiny")
+RUNS = Path("runs")
+STAGES = (
+    "language/pretrain-tiny",
+    "language/anneal-tiny",
+    "image/contrastive-tiny",
+    "image/grounding-tiny",
+    "image/pretrain-tiny",
+    "image/anneal-tiny",
+    "image/finetune-tiny",
+)
+_NUMBERS: dict[Content, int] = {"language": 400_000, "captions": 200_000, "dialogues": 200_000}
+_NUM_VALIDATION = 500
+
+
+def make_data(*, seed: int) -> None:
+    """Write whatever of the data is not there yet."""
+    if not (DATA / "tokenizer" / "tokenizer.json").exists():
+        write_tokenizer(DATA / "tokenizer", seed=seed)
+    splits: tuple[Split, ...] = ("train", "validation")
+    for content in CONTENTS:
+        for split in splits:
+            done = DATA / f".{content}-{split}-{seed}"
+            if done.exists():
+                continue
+            number = _NUMBERS[content] if split == "train" else _NUM_VALIDATION
+            print(f"writing {number:,} samples: {content}, {split}", flush=True)
+            write(content, DATA, split=split, number=number, seed=seed)
+            done.touch()
+
+
+def run_stage(stage: str) -> None:
+    """Run a stage to its end, from its last state if it has one.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    done = RUNS / stage / ".done"
+    if done.exists():
+        return
+    command = [sys.executable, "-m", "multimodal.cli", "fit", "--config", f"{stage}.yaml"]
+    status = subprocess.run([*command, "--ckpt_path", "last"]).returncode
+    if status:
+        raise SystemExit(status)
+    done.touch()
+
+
+def main() -> None:
+    """Read the command line and do everything that is not done yet."""
+    parser = argparse.ArgumentParser(prog="python -m multimodal.world.train", description=__doc__)
+    parser.add_argument("--out", type=Path, help="directory to copy the model to")
+    parser.add_argument("--seed", type=int, default=0, help="of the data")
+    options = parser.parse_args()
+    make_data(seed=options.seed)
+    for stage in STAGES:
+        run_stage(stage)
+    made = RUNS / STAGES[-1] / "export"
+    if options.out is not None:
+        shutil.copytree(made, options.out, dirs_exist_ok=True)
+    print(f"the tiny model: {options.out or made}")
+    print(f"python -m multimodal.world.evaluation --model {options.out or made}")
+
+
+if __name__ == "__main__":
+    main()
