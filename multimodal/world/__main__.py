@@ -12,11 +12,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from language.tokenizer import train_bpe
 from multimodal.world.rendering import draw
 from multimodal.world.scenes import SPLITS, Split, sample_scene
 from multimodal.world.shards import CONTENTS, language_sample, write
 from multimodal.world.texts import caption, questions
-from multimodal.world.tokenizer import save_tokenizer, train_tokenizer
 
 _EDGE = 224
 _TOKENIZER_TEXTS = 20000
@@ -51,7 +51,8 @@ def write_tokenizer(directory: Path, *, seed: int) -> None:
             content = message["content"]
             parts = [{"text": content}] if isinstance(content, str) else content
             texts += [part["text"] for part in parts]
-    save_tokenizer(train_tokenizer(texts, num_merged=_NUM_MERGED), directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    train_bpe(texts, num_merged=_NUM_MERGED).save(directory)
 
 
 def main() -> None:

@@ -1,8 +1,6 @@
 """Training data of the world: the same bytes for the same seed, and the loader reads them."""
 
 import hashlib
-import json
-import random
 from pathlib import Path
 
 import pytest
@@ -10,9 +8,10 @@ import pytest
 from language.tokenizer import load_tokenizer
 from multimodal.data.samples import caption, dialogues
 from multimodal.data.shards import ShardSource
+from multimodal.training.config_files import find_config, read_yaml
+from multimodal.world.__main__ import write_tokenizer
 from multimodal.world.evaluation import wilson
-from multimodal.world.shards import language_sample, write
-from multimodal.world.tokenizer import save_tokenizer, train_tokenizer
+from multimodal.world.shards import write
 
 
 def digest(files: list[Path]) -> str:
@@ -56,16 +55,25 @@ def test_shards_of_dialogues_load_with_one_picture_and_with_two(tmp_path):
             assert dialogue[-1]["role"] == "assistant"
 
 
-def test_words_of_the_world_are_single_tokens(tmp_path):
-    rng = random.Random(0)
-    texts = [json.dumps(language_sample(rng, split="train")) for _ in range(3000)]
-    save_tokenizer(train_tokenizer(texts, num_merged=500), tmp_path)
-    tokenizer = load_tokenizer(tmp_path)
-    assert tokenizer.image_id == tokenizer.vocab_size - 1 or tokenizer.image_id is not None
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder, seed=0)
+    return load_tokenizer(folder)
+
+
+def test_words_of_the_world_are_single_tokens(tokenizer):
     text = "A big red circle left of a small dog."
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert len(tokenizer.encode(text)) == 10
     assert tokenizer.decode(tokenizer.encode("Grüße, 你好 <|eot_id|>")) == "Grüße, 你好 <|eot_id|>"
+
+
+@pytest.mark.parametrize("name", ["language/pretrain-tiny", "image/contrastive-tiny"])
+def test_configs_know_how_many_tokens_there_are(tokenizer, name):
+    config = read_yaml(find_config(f"{name}.yaml"))["model"]["init_args"]
+    sizes = config.get("core") or config["contrastive"]["text"]
+    assert sizes["vocab_size"] == tokenizer.vocab_size == tokenizer.image_id
 
 
 def test_interval_of_a_share():
