@@ -20,6 +20,7 @@ from multimodal.world.texts import (
     ask,
     caption,
     dialogue,
+    examination,
     near_misses,
     questions,
     repetition,
@@ -139,17 +140,19 @@ def language_sample(
     """
     scene = sample_scene(rng, split=split, shapes_only=shapes_only)
     chance = rng.random()
-    if chance < 0.06:
+    if chance < 0.03:
         return {"text": caption(scene)}
-    if chance < 0.10:
+    if chance < 0.06:
         return {"messages": small_talk(rng)}
-    if chance < 0.30:
+    if chance < 0.12:
         return {"messages": repetition(rng)}
-    if chance < 0.50:
+    if chance < 0.20:
         prompt = f"{caption(scene)} {rng.choice(CAPTION_PROMPTS)}"
         return {"messages": ask(prompt, caption(scene))}
+    if scene.is_pair and (messages := examination(scene, rng)):
+        return {"messages": messages}
     messages = dialogue(scene, rng, turns=rng.randint(1, 4), picture=None)
-    if chance < 0.56:
+    if chance < 0.26:
         messages = dialogue(scene, rng, turns=rng.randint(1, 3), picture="")
         content = messages[0]["content"]
         assert isinstance(content, list), "the first turn shows the picture"

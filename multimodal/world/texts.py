@@ -201,6 +201,25 @@ def dialogue(
     return messages
 
 
+def examination(scene: Scene, rng: random.Random) -> list[Message]:
+    """Up to four questions about a pair whose caption is written in the first, mostly relations.
+
+    How one thing stands to the other takes a small core longest to learn: it has to join who is
+    asked about, who was named first, and the relation between them.
+    """
+    makers: list[Callable[[Scene, random.Random], Question | None]]
+    makers = [_where, _where, _side, _size, _name, _colour]
+    asked = {}
+    for _ in range(rng.randint(1, 4)):
+        question = rng.choice(makers)(scene, rng)
+        if question is not None:
+            asked[question.text] = question.answer
+    messages: list[Message] = []
+    for text, answer in asked.items():
+        messages += ask(text if messages else f"{caption(scene)} {text}", answer)
+    return messages
+
+
 def near_misses(scene: Scene, rng: random.Random, *, number: int) -> list[str]:
     """Captions that are wrong in one word: a thing, a colour, a size, a number or a relation."""
     right = caption(scene)
