@@ -267,7 +267,11 @@ def write_safetensors(
     )
     for file, names in plan.filename_to_tensors.items():
         shard = {name: _joined(tensors[name]) for name in names}
-        save_file(shard, directory / file, metadata={"format": "pt"})
+        path = directory / file
+        path.touch()
+        mode = path.stat().st_mode  # the library's own files are for their owner's eyes alone
+        save_file(shard, path, metadata={"format": "pt"})
+        path.chmod(mode)
     if plan.is_sharded:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
         write_json(directory / f"{stem}.safetensors.index.json", index)

@@ -82,6 +82,11 @@ def test_cast_on_the_way(one_file: Path, core: Llama) -> None:
         assert torch.equal(tensor, core.state_dict()[name].bfloat16()), name
 
 
+def test_whoever_may_read_the_config_may_read_the_weights(one_file: Path, shards: Path) -> None:
+    for folder in (one_file, shards):
+        assert len({file.stat().st_mode for file in folder.iterdir()}) == 1
+
+
 def test_weights_lie_in_memory_of_their_own(one_file: Path) -> None:
     """Changing the model changes no file, and kernels find aligned memory."""
     before = (one_file / "model.safetensors").read_bytes()
