@@ -117,6 +117,6 @@ def test_fit_killed_resumed_captioned(config: Path, core: str, capfd, caplog) ->
     picture = folder / "photo.jpg"
     picture.write_bytes(jpeg(np.random.default_rng(1)))
     use = ["caption", str(picture), "--model", str(folder / "run" / "export"), "--core", core]
-    assert main([*use, "--base", "--json", "--max-new-tokens", "5"]) == 0
+    assert main([*use, "--base", "--json", "--max_new_tokens", "5"]) == 0
     answer = json.loads(capfd.readouterr().out)
     assert answer["file"] == str(picture) and isinstance(answer["caption"], str)
