@@ -74,13 +74,13 @@ class KeyValueCache:
         end = self.reserve(num_tokens)
         stored_keys, stored_values = self.keys[layer], self.values[layer]
         if positions is None:
-            stored_keys[:, :, end - num_tokens : end] = keys
-            stored_values[:, :, end - num_tokens : end] = values
+            stored_keys.narrow(2, end - num_tokens, num_tokens).copy_(keys)
+            stored_values.narrow(2, end - num_tokens, num_tokens).copy_(values)
         else:
             rows = torch.arange(len(keys), device=keys.device)[:, None]
             stored_keys[rows, :, positions] = keys.transpose(1, 2)
             stored_values[rows, :, positions] = values.transpose(1, 2)
-        return stored_keys[:, :, :end], stored_values[:, :, :end]
+        return stored_keys.narrow(2, 0, end), stored_values.narrow(2, 0, end)
 
     def advance(self, num_new: list[int]) -> None:
         """Count ``num_new`` real tokens into each row, after all layers were updated."""

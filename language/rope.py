@@ -37,14 +37,20 @@ class RotaryTables:
         self._tables: tuple[Tensor, Tensor] | None = None
 
     def up_to(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of positions 0 .. at least ``length`` - 1, each [positions, head_dim]."""
+        """Cosine and signed sine of positions 0 .. at least ``length`` - 1, for :func:`rotate`.
+
+        Returns:
+            Each [positions, head_dim]; the sine's first half is negative.
+        """
         tables = self._tables
         if tables is None or tables[0].device != device or len(tables[0]) < length:
             size = 1 << max(8, (length - 1).bit_length())
             with torch.device("cpu"), torch.inference_mode(False):  # training may use them later
                 positions = torch.arange(size, dtype=torch.float32)
-                angles = torch.outer(positions, rotary_frequencies(self._config)).repeat(1, 2)
-                tables = self._tables = angles.cos().to(device), angles.sin().to(device)
+                angles = torch.outer(positions, rotary_frequencies(self._config))
+                cos, sin = angles.cos(), angles.sin()
+                cos, sin = torch.cat((cos, cos), dim=1), torch.cat((-sin, sin), dim=1)
+                tables = self._tables = cos.to(device), sin.to(device)
         return tables
 
 
@@ -56,7 +62,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     Args:
         x: [batch, heads, tokens, head_dim].
         cos: [batch or 1, 1, tokens, head_dim], in the type of ``x``.
-        sin: the same.
+        sin: the same, its first half negated: the turn then takes three steps.
     """
     first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
+    return torch.addcmul(x * cos, torch.cat((second, first), dim=-1), sin)
