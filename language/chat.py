@@ -18,9 +18,11 @@ A chat template in a model's directory is not executed: it is a program, and one
 in which typed and real special tokens cannot be told apart.
 """
 
+import datetime
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from language.errors import InputError
@@ -41,6 +43,10 @@ BUILT_IN_TOOLS = ("brave_search", "wolfram_alpha")
 CODE_INTERPRETER = "code_interpreter"
 """The tool whose call is the code itself, behind ``<|python_tag|>``."""
 DATE_LINES = "Cutting Knowledge Date: December 2023\nToday Date: {date}\n\n"
+TEMPLATE_DATE = "26 Jul 2024"
+"""What the template of Llama 3.1 takes for today."""
+TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
+MAX_TEMPLATE_BYTES = 1 << 20
 _HEADER_GAP = "\n\n"
 
 
@@ -92,6 +98,23 @@ class _Turn:
 
     role: str
     pieces: list[str | _Special | _Medium]
+
+
+def template_date(directory: Path) -> str | None:
+    """The date that the chat template in a model's directory would write.
+
+    The template is only searched for two words. Llama 3.1's writes a day of its own, later ones
+    the day of use; those of Llama 3, and a directory without a template, write none.
+    """
+    for name in TEMPLATE_FILES:
+        file = directory / name
+        if file.is_file():
+            with file.open(errors="replace") as stream:
+                text = stream.read(MAX_TEMPLATE_BYTES)
+            if "Cutting Knowledge Date" in text:
+                today = datetime.date.today().strftime("%d %b %Y")
+                return today if "strftime_now" in text else TEMPLATE_DATE
+    return None
 
 
 def encode_dialog(
@@ -203,7 +226,7 @@ def _call(calls: Any, *, source: str) -> list[str | _Special | _Medium]:
         call = call.get("function", call)
         name, arguments = call["name"], call.get("arguments", {})
         arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         name = arguments = None
     if not isinstance(name, str) or not isinstance(arguments, Mapping):
         raise InputError(

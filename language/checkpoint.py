@@ -158,7 +158,7 @@ def config_from_huggingface(data: Mapping[str, Any], *, source: Path) -> LlamaCo
         )
     except KeyError as error:
         raise InputError(source, f"lacks the key {error.args[0]}") from None
-    except (ValueError, TypeError, ZeroDivisionError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise InputError(source, str(error)) from None
 
 

@@ -48,6 +48,9 @@ class LlamaConfig:
     """Recompute each block in the backward pass instead of keeping its activations."""
 
     def __post_init__(self) -> None:
+        for name in ("vocab_size", "dim", "num_layers", "num_heads", "num_kv_heads", "ffn_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.head_dim == 0:
             if self.dim % self.num_heads:
                 raise ValueError(

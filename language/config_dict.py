@@ -32,7 +32,7 @@ def config_from_dict(cls: type[Config], data: Mapping[str, Any]) -> Config:
     }
     if missing := sorted(required - set(data)):
         raise ValueError(f"{cls.__name__} needs the key {missing[0]!r}")
-    return cls(**{key: _typed(hints[key], value) for key, value in data.items()})
+    return cls(**{key: _typed(hints[key], value, key=key) for key, value in data.items()})
 
 
 def _plain(value: Any) -> Any:
@@ -41,7 +41,7 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _typed(hint: Any, value: Any) -> Any:
+def _typed(hint: Any, value: Any, *, key: str) -> Any:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         if value is None:
             return None
@@ -52,5 +52,10 @@ def _typed(hint: Any, value: Any) -> Any:
         return config_from_dict(hint, value)
     if typing.get_origin(hint) is tuple:
         item = typing.get_args(hint)[0]
-        return tuple(_typed(item, entry) for entry in value)
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{key} must be a list, not {value!r}")
+        return tuple(_typed(item, entry, key=key) for entry in value)
+    accepted = {int: int, float: int | float, bool: bool, str: str}.get(hint, object)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and hint in (int, float)):
+        raise ValueError(f"{key} must be of type {hint.__name__}, not {value!r}")
     return value

@@ -34,7 +34,7 @@ def written_whole(directory: Path) -> Iterator[Path]:
         InputError: ``directory`` is a file, or holds something that isn't part of a checkpoint and
             that would be lost.
     """
-    directory = directory.absolute()
+    directory = directory.resolve()
     previous, partial = _beside(directory, "previous"), _beside(directory, "partial")
     if previous.exists() and not directory.exists():
         previous.rename(directory)
@@ -64,13 +64,17 @@ def whole(directory: Path) -> Path:
     Raises:
         InputError: there is no such directory.
     """
-    previous = _beside(directory.absolute(), "previous")
-    if not directory.exists() and previous.exists():
-        return previous
-    if not directory.exists():
-        raise InputError(directory, "no such directory")
-    if not directory.is_dir():
-        raise InputError(directory, "not a directory")
+    try:
+        previous = _beside(directory.resolve(), "previous")
+        if not directory.exists() and previous.exists():
+            return previous
+        if not directory.exists():
+            raise InputError(directory, "no such directory")
+        if not directory.is_dir():
+            raise InputError(directory, "not a directory")
+        os.listdir(directory)
+    except OSError as error:
+        raise InputError(directory, f"cannot be read ({error.strerror})") from None
     return directory
 
 

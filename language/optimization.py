@@ -91,26 +91,34 @@ def parameter_groups(
         InputError: a group's pattern matches no parameter.
     """
     matched: set[str] = set()
-    by_settings: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+    # By what they are, not by their values: a run resumes with other rates and the same groups.
+    by_kind: dict[tuple[str, bool, bool], list[nn.Parameter]] = {}
+    values: dict[tuple[str, bool, bool], tuple[float, float]] = {}
     for name, parameter in parameters:
-        scale, decay = 1.0, None
+        scale, decay, chosen = 1.0, None, ""
         for group in config.groups:
             if fnmatchcase(name, group.pattern):
                 matched.add(group.pattern)
-                scale, decay = group.learning_rate_scale, group.weight_decay
+                scale, decay, chosen = group.learning_rate_scale, group.weight_decay, group.pattern
                 break
         if decay is None:
             decay = config.weight_decay if parameter.dim() > 1 else 0.0
         muon = [pattern for pattern in config.orthogonal if fnmatchcase(name, pattern)]
         matched.update(muon)
-        settings = (config.learning_rate * scale, decay, bool(muon) and parameter.dim() == 2)
-        by_settings.setdefault(settings, []).append(parameter)
+        kind = (chosen, parameter.dim() > 1, bool(muon) and parameter.dim() == 2)
+        by_kind.setdefault(kind, []).append(parameter)
+        values[kind] = config.learning_rate * scale, decay
     check_matched([group.pattern for group in config.groups], matched, key="optimizer.groups")
     check_matched(config.orthogonal, matched, key="optimizer.orthogonal")
     return [
-        {"params": members, "lr": rate, "initial_lr": rate, "weight_decay": decay}
-        | ({"orthogonal": True} if orthogonal else {})
-        for (rate, decay, orthogonal), members in by_settings.items()
+        {
+            "params": members,
+            "lr": values[kind][0],
+            "initial_lr": values[kind][0],
+            "weight_decay": values[kind][1],
+        }
+        | ({"orthogonal": True} if kind[2] else {})
+        for kind, members in by_kind.items()
     ]
 
 

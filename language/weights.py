@@ -53,12 +53,16 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, not JSON, not an object, or far too large.
     """
-    if not path.is_file():
-        raise InputError(path, "no such file")
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise InputError(path, f"larger than {MAX_JSON_BYTES} bytes")
     try:
+        if not path.is_file():
+            raise InputError(path, "no such file")
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise InputError(path, f"larger than {MAX_JSON_BYTES} bytes")
         data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(path, f"cannot be read ({error.strerror})") from None
+    except InputError:
+        raise
     except (ValueError, RecursionError) as error:
         raise InputError(path, f"not JSON ({error})") from None
     if not isinstance(data, dict):

@@ -6,12 +6,14 @@ alone; questions and captions each start anew, so that no answer depends on what
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast, overload
 
 import torch
 from PIL import Image
 
+from language.chat import template_date
 from language.errors import InputError
 from language.generation import GenerationConfig, generate
 from language.tokenizer import TextStream, load_tokenizer
@@ -78,7 +80,7 @@ class Assistant:
                 f"its tokenizer has {tokenizer.vocab_size:,} tokens, the model {vocab_size:,}",
             )
         self.model = model
-        self.processor = Processor(tokenizer, model.config)
+        self.processor = Processor(tokenizer, model.config, date=template_date(companions))
         self.generation = GenerationConfig.from_directory(companions, tokenizer=tokenizer)
         self._companions = companions
         self._conversation = Conversation(model)
@@ -117,7 +119,7 @@ class Assistant:
             InputError: a picture is unusable.
         """
         if isinstance(picture, list):
-            return self._answer_all([self._caption_prompt(each, request) for each in picture])
+            return self._answer_all(self._caption_prompt(each, request) for each in picture)
         return "".join(self.stream_caption(picture, request=request))
 
     @overload
@@ -133,7 +135,7 @@ class Assistant:
             InputError: a picture is unusable, or the question too long.
         """
         if isinstance(picture, list):
-            return self._answer_all([self._prompt(_turn(each, question)) for each in picture])
+            return self._answer_all(self._prompt(_turn(each, question)) for each in picture)
         return "".join(self.stream_answer(picture, question))
 
     def stream_caption(
@@ -158,7 +160,13 @@ class Assistant:
         Raises:
             InputError: a message is malformed, a picture unusable, or all of it too long.
         """
-        yield from self._stream(self._prompt(messages), self._conversation)
+        prompt = self._prompt(messages)
+        # Another stream that starts before this one ends gets a conversation of its own.
+        conversation, self._conversation = self._conversation, Conversation(self.model)
+        try:
+            yield from self._stream(prompt, conversation)
+        finally:
+            self._conversation = conversation
 
     def look(self, picture: Picture, question: str) -> tuple[str, Image.Image]:
         """Answer a question, and draw what was looked at while answering.
@@ -222,11 +230,11 @@ class Assistant:
         if rest := text.finish():
             yield rest
 
-    def _answer_all(self, prompts: list[Encoded]) -> list[str]:
+    def _answer_all(self, prompts: Iterator[Encoded]) -> list[str]:
         """Answer prompts in batches; each row's answer is the one that it gets alone."""
         answers = []
-        for start in range(0, len(prompts), BATCH_SIZE):
-            batch = self._batch(prompts[start : start + BATCH_SIZE])
+        while rows := list(islice(prompts, BATCH_SIZE)):
+            batch = self._batch(rows)
             settings = self._settings(batch.tokens.shape[1])
             session = MultimodalSession(
                 self.model,

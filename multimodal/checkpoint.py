@@ -116,7 +116,7 @@ def parsed_config(data: dict[str, Any], *, source: Path) -> MultimodalConfig:
     """
     try:
         return MultimodalConfig.from_json(data)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise InputError(source, str(error)) from None
 
 

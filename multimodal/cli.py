@@ -7,6 +7,7 @@ verb is known, so that help comes at once.
 
 import difflib
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -34,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `openherd`; those of this process by default.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # file names and typed lines may be no UTF-8
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = _run(words)
         sys.stdout.flush()

@@ -39,12 +39,14 @@ class Conversation:
         tokens = batch.tokens[0].tolist()
         wanted = len(tokens) + max_new_tokens
         known = self._known(tokens, batch.images)
-        if self.session is None or known == 0 or wanted > self.session.cache.max_length:
+        # A reading that fails half-way leaves nothing that a later one could build on.
+        session, self.session = self.session, None
+        if session is None or known == 0 or wanted > session.cache.max_length:
             known = 0
             self._images = None
             length = min(2 * wanted, max(wanted, self.model.config.language.max_positions))
-            self.session = MultimodalSession(self.model, batch_size=1, max_length=length)
-        self.session.cache.lengths = [known]
+            session = MultimodalSession(self.model, batch_size=1, max_length=length)
+        session.cache.lengths = [known]
         num_known_images = 0 if self._images is None else len(self._images.arrangements)
         new = replace(
             batch,
@@ -53,8 +55,9 @@ class Conversation:
             images=_from(batch.images, num_known_images),
             visible=None if batch.visible is None else batch.visible[:, known:],
         )
-        self._tokens, self._images = tokens, batch.images
-        return self.session, self.session.prefill(new)
+        logits = session.prefill(new)
+        self.session, self._tokens, self._images = session, tokens, batch.images
+        return session, logits
 
     def extend(self, token: int) -> None:
         """Note a token that was appended to the session."""

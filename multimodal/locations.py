@@ -27,9 +27,11 @@ def find_model(name: str | Path) -> Path:
     Raises:
         InputError: there is none.
     """
-    path = TINY if str(name) == "tiny" else Path(name)
-    if path.exists() or not HUB_NAME.fullmatch(str(name)):
-        return whole(path)
+    try:
+        return whole(TINY if str(name) == "tiny" else Path(name))
+    except InputError:
+        if not HUB_NAME.fullmatch(str(name)) or Path(name).exists():
+            raise
     from huggingface_hub import snapshot_download
 
     try:
@@ -63,8 +65,9 @@ def load_weights(
         return load_model(directory, device=place, dtype=kind)
     if kind_of(directory) != "adapter":
         raise InputError(directory, "a whole model, which goes with no other core")
-    language = load_core(core, device=place, dtype=kind)
-    return load_adapter(directory, language, device=place, dtype=kind)
+    language = load_core(core, device=place)  # as stored: the adapter knows it by its numbers
+    model = load_adapter(directory, language, device=place, dtype=kind)
+    return model if kind is None else model.to(kind)
 
 
 def torch_device(name: str | torch.device) -> torch.device:

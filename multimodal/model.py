@@ -47,6 +47,7 @@ class MultimodalLlama(nn.Module):
         Raises:
             ValueError: pictures for a model that has no image parts.
         """
+        batch = batch.to(self.language.embedding.weight.device)
         memory = None if batch.images is None else self.remember(batch.images, len(batch.tokens))
         hidden = self.hidden_states(
             batch.tokens, documents=batch.documents, memory=memory, visible=batch.visible

@@ -76,9 +76,12 @@ def find_pictures(path: str | os.PathLike[str]) -> list[Path]:
         InputError: if the folder holds none.
     """
     path = Path(path)
-    if not path.is_dir():
-        return [path]
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    try:
+        if not path.is_dir():
+            return [path]
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    except OSError as error:
+        raise InputError(path, f"cannot be read ({_reason(error)})") from None
     if not found:
         raise InputError(path, f"a folder without pictures ({', '.join(SUFFIXES)})")
     return found
@@ -129,7 +132,10 @@ def _decode(image: Image.Image, *, name: str) -> Image.Image:
     except Exception:  # a broken note beside a sound picture: shown as it lies
         orientation = None
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        upright = _flatten(_from_array(np.asarray(image), name=name))
+        values = np.asarray(image)
+        if image.mode == "I" and ((values >= 0) & (values <= 65_535)).all():
+            values = values.astype(np.uint16)  # Pillow holds 16 bits in 32 in some formats
+        upright = _flatten(_from_array(values, name=name))
     else:
         upright = _flatten(image)
     if orientation in UPRIGHT:
@@ -159,7 +165,7 @@ def _from_array(array: np.ndarray, *, name: str) -> Image.Image:
         return Image.fromarray(np.ascontiguousarray(array))
     if np.issubdtype(array.dtype, np.floating):
         scale, low, high = 255.0, 0.0, 1.0
-    elif np.issubdtype(array.dtype, np.integer):
+    elif array.dtype == np.uint16:
         scale, low, high = 1 / 257, 0.0, 65_535.0
     else:
         raise InputError(name, f"values of type {array.dtype}, want uint8, uint16 or float")

@@ -64,12 +64,25 @@ class Processor:
     """What turns messages into the tensors that a model with this config reads."""
 
     def __init__(
-        self, tokenizer: Tokenizer, config: MultimodalConfig, *, max_tokens: int | None = None
+        self,
+        tokenizer: Tokenizer,
+        config: MultimodalConfig,
+        *,
+        max_tokens: int | None = None,
+        date: str | None = None,
     ) -> None:
-        """Bound rows to ``max_tokens`` tokens; by default to as many as the core has positions."""
+        """Settings of the rows.
+
+        Args:
+            tokenizer: the model's.
+            config: says how pictures are cut and who sees them.
+            max_tokens: longest row; by default as many tokens as the core has positions.
+            date: for the date lines of dialogues; see `language.chat.template_date`.
+        """
         self.tokenizer = tokenizer
         self.config = config
         self.max_tokens = max_tokens or config.language.max_positions
+        self.date = date
 
     def __call__(self, messages: Sequence[Message]) -> Batch:
         """A prompt: the messages, and the header of the assistant's answer.
@@ -100,7 +113,8 @@ class Processor:
             raise InputError("messages", "there are no messages")
         self._check_characters(sum(map(_num_characters, dialogues)))
         encoded = [
-            encode_dialog(dialogue, self.tokenizer, add_header=not train) for dialogue in dialogues
+            encode_dialog(dialogue, self.tokenizer, add_header=not train, date=self.date)
+            for dialogue in dialogues
         ]
         for slot in (slot for dialogue in encoded for slot in dialogue.media):
             if slot.kind != "image":

@@ -101,7 +101,13 @@ def open_released(directory: Path) -> tuple[MultimodalConfig, dict[str, StoredTe
     config = config_from_released(read_json(file), source=file)
     tiles = directory / "preprocessor_config.json"
     if tiles.exists():
-        config = replace(config, tiles=_tiles_from_released(read_json(tiles), config, source=tiles))
+        try:
+            found = _tiles_from_released(read_json(tiles), config, source=tiles)
+            config = replace(config, tiles=found)
+        except InputError:
+            raise
+        except ValueError as error:  # tiles that do not go with the encoder
+            raise InputError(tiles, str(error)) from None
     assert config.image_encoder is not None
     stored = open_safetensors(directory)
     encoder = config.image_encoder
@@ -201,7 +207,7 @@ def config_from_released(data: Mapping[str, Any], *, source: Path) -> Multimodal
         raise
     except KeyError as error:
         raise InputError(source, f"lacks the key {error.args[0]}") from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise InputError(source, str(error)) from None
 
 

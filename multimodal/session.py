@@ -11,6 +11,9 @@ from multimodal.batch import Batch
 from multimodal.model import MultimodalLlama
 from vision.adapter import ImageMemory
 
+PIECE = 1024
+"""Tokens read at once where a mask is needed, whose size is tokens times all that they may see."""
+
 
 class MultimodalSession:
     """Decoding state of a batch of dialogues."""
@@ -55,13 +58,24 @@ class MultimodalSession:
         return self._read(tokens, lengths, visible)
 
     def _read(self, tokens: Tensor, lengths: Tensor | None, visible: Tensor | None) -> Tensor:
-        hidden = self.model.hidden_states(
-            tokens, cache=self.cache, memory=self._memory, visible=visible
-        )
-        num_new = [tokens.shape[1]] * len(tokens) if lengths is None else lengths.tolist()
-        self.cache.advance(num_new)
-        rows = torch.arange(len(tokens), device=tokens.device)
+        num_tokens = tokens.shape[1]
+        num_new = [num_tokens] * len(tokens) if lengths is None else lengths.tolist()
+        needs_mask = max(self.cache.lengths) > 0 or (self._memory and self._memory.num_images > 1)
+        piece = PIECE if needs_mask else num_tokens
         last = torch.tensor(num_new, device=tokens.device) - 1
+        ends = []
+        for start in range(0, num_tokens, piece):
+            part = slice(start, start + piece)
+            hidden = self.model.hidden_states(
+                tokens[:, part],
+                cache=self.cache,
+                memory=self._memory,
+                visible=None if visible is None else visible[:, part],
+            )
+            width = hidden.shape[1]
+            self.cache.advance([min(max(count - start, 0), width) for count in num_new])
+            ends.append(hidden[torch.arange(len(tokens)), (last - start).clamp(0, width - 1)])
+        rows = torch.arange(len(tokens), device=tokens.device)
         if visible is not None:
             self._visible = visible[rows, last]
-        return self.model.language.logits(hidden[rows, last])
+        return self.model.language.logits(torch.stack(ends)[last // piece, rows])

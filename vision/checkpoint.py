@@ -14,6 +14,7 @@ from language.directories import whole, written_whole
 from language.errors import InputError
 from language.weights import (
     StoredTensor,
+    check_depth,
     fill,
     open_safetensors,
     read_json,
@@ -61,11 +62,12 @@ def open_encoder(
     try:
         config = config_from_dict(ImageEncoderConfig, data.get("image_encoder", {}))
         tiles = config_from_dict(TilesConfig, data.get("tiles", {}))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise InputError(file, str(error)) from None
+    stored = open_safetensors(directory)
+    check_depth(config.num_layers, config.num_global_layers, stored=stored, source=file)
     with torch.device("meta"):
         names = ImageEncoder(config).state_dict()
-    stored = open_safetensors(directory)
     return config, tiles, renamed(stored, ((name, name) for name in names), source=directory)
 
 

@@ -27,6 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vision.blocks import ACTIVATIONS, Activation, Block, Scope, packed_scope, released_scope
 from vision.positions import PositionEmbedding, TileEmbedding, TileLayout
+from vision.tiles import arrangements
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,12 @@ class ImageEncoderConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "intermediate_layers", tuple(self.intermediate_layers))
+        for name in ("image_size", "patch_size", "dim", "num_layers", "num_heads", "ffn_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"image_encoder: {name} must be at least 1, not {getattr(self, name)}"
+                )
+        arrangements(self.max_num_tiles)  # refuses a number out of bounds
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"image_encoder: image_size {self.image_size} must be a multiple of patch_size "

@@ -91,8 +91,8 @@ def patch_labels(
         across = _overlap(left * width, right * width, number=columns * edge, patch_size=patch_size)
         share = down[:, None] * across
         middle = (
-            int((top + bottom) / 2 * height / patch_size),
-            int((left + right) / 2 * width / patch_size),
+            min(int((top + bottom) / 2 * height / patch_size), rows * edge - 1),
+            min(int((left + right) / 2 * width / patch_size), columns * edge - 1),
         )
         shown = (share >= COVERED) & (share > most)
         shown[middle] = True

@@ -65,9 +65,19 @@ class Tiles:
     """Rows and columns, whose product is K."""
 
 
+MOST_TILES = 256
+"""Bound of what a config may ask for."""
+
+
 @lru_cache
 def arrangements(max_num_tiles: int) -> list[Arrangement]:
-    """All (rows, columns) of at most `max_num_tiles` tiles, in the release's order."""
+    """All (rows, columns) of at most `max_num_tiles` tiles, in the release's order.
+
+    Raises:
+        ValueError: no tile at all, or more than MOST_TILES.
+    """
+    if not 1 <= max_num_tiles <= MOST_TILES:
+        raise ValueError(f"max_num_tiles must be 1 to {MOST_TILES}, not {max_num_tiles}")
     return [
         (rows, columns)
         for rows in range(1, max_num_tiles + 1)

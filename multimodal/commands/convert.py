@@ -36,7 +36,7 @@ def main(words: Sequence[str]) -> int:
     )
     options = parse(parser, words)
 
-    from multimodal.checkpoint import kind_of, save_model
+    from multimodal.checkpoint import companions_of, kind_of, save_model
     from multimodal.locations import find_model, load_weights
 
     source, target = find_model(options.source), Path(options.target)
@@ -48,7 +48,7 @@ def main(words: Sequence[str]) -> int:
         layout = "huggingface" if kind_of(source) == "openherd" else "openherd"
     dtype = None if options.dtype == "as stored" else options.dtype
     model = load_weights(source, core=core, dtype=dtype)
-    companions = source if core is None else core
+    companions = companions_of(source if core is None else core)
     if layout == "openherd":
         save_model(model, target, companions=companions)
     else:

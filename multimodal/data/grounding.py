@@ -125,4 +125,4 @@ def _region(data: Any, *, name: str) -> Region:
 
 
 def _is_share(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1

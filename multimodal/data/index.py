@@ -107,7 +107,7 @@ def cached_index(
     stored = cache / f"{cache_name(path, variant=variant)}.npy"
     try:
         return Index(np.load(stored, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError):  # not there yet, or cut by a crash of another program
+    except (FileNotFoundError, EOFError, ValueError):  # not there yet, or cut by a crash
         array = as_array(build(path))
         write_array(stored, array)
         return Index(array)

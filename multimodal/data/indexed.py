@@ -30,7 +30,7 @@ class IndexedFiles:
         self.paths = paths
         self._build = build
         self._cache = cache / "indexes"
-        self._indexes: dict[int, Index] = {}
+        self._indexes: OrderedDict[int, Index] = OrderedDict()
         self._descriptors: OrderedDict[int, int] = OrderedDict()
         self._ends = list(accumulate(len(self._index(file)) for file in range(len(paths))))
 
@@ -45,7 +45,7 @@ class IndexedFiles:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave maps and open files behind on the way to another process."""
-        return {**self.__dict__, "_indexes": {}, "_descriptors": OrderedDict()}
+        return {**self.__dict__, "_indexes": OrderedDict(), "_descriptors": OrderedDict()}
 
     def read(self, file: int, member: Member, *, name: str) -> bytes:
         """The bytes of a member.
@@ -64,8 +64,12 @@ class IndexedFiles:
         return data
 
     def _index(self, file: int) -> Index:
+        """An index, which holds a file open; the least recently used one is let go."""
         if file not in self._indexes:
+            if len(self._indexes) >= MAX_OPEN_FILES:
+                self._indexes.popitem(last=False)
             self._indexes[file] = cached_index(self.paths[file], self._build, cache=self._cache)
+        self._indexes.move_to_end(file)
         return self._indexes[file]
 
     def _descriptor(self, file: int) -> int:

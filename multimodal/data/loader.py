@@ -78,6 +78,9 @@ class Batches(Dataset[tuple[Any, Report]]):
                 report.too_long.append(str(error))
             except InputError as error:
                 report.broken.append(str(error))
+            except (OSError, RecursionError, ValueError) as error:  # foreseen nowhere else
+                name = f"{self.sources[source].name}: sample {index}"
+                report.broken.append(str(InputError(name, f"{type(error).__name__}: {error}")))
             source, index = self.plan.mixture.substitute(position, attempt=attempt)
         raise InputError(
             self.sources[source].name,

@@ -54,6 +54,9 @@ def _members(archive: tarfile.TarFile, file: IO[bytes], *, path: Path) -> Iterat
     file_size = path.stat().st_size
     sample, previous, seen = -1, None, set[str]()
     while (info := _next(archive, path=path)) is not None:
+        if info.size < 0:
+            log.warning("%s: a member of negative size; the samples before it are used", path)
+            return
         archive.members = []  # type: ignore[attr-defined]  # or tarfile keeps every header
         key, extension = base_plus_ext(info.name)
         if info.isdir() or key is None or (info.name.startswith("__") and "/" not in info.name):
@@ -80,7 +83,7 @@ def _members(archive: tarfile.TarFile, file: IO[bytes], *, path: Path) -> Iterat
 def _next(archive: tarfile.TarFile, *, path: Path) -> tarfile.TarInfo | None:
     try:
         return archive.next()
-    except tarfile.ReadError as error:
+    except (tarfile.TarError, ValueError, KeyError) as error:
         log.warning("%s: %s; the samples before that are used", path, error)
         return None
 

@@ -127,11 +127,15 @@ class ImageAdapterTraining(NextTokenTraining):
 
     def validation_losses(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """Losses with the true pictures, with others in their places, and with none."""
-        losses = {"loss": self.loss(batch)}
-        if self.compare_pictures and batch.images is not None and len(batch.images.rows) > 1:
-            exchanged = replace(batch, images=rolled(batch.images))
-            losses["loss_shuffled"] = self.loss(exchanged)
-            losses["loss_without"] = self.loss(replace(batch, images=None, visible=None))
+        total, count = self.loss(batch)
+        losses = {"loss": (total, count)}
+        if self.compare_pictures:  # the same names on every rank, whatever its batch holds
+            nothing = torch.zeros_like(total), torch.zeros_like(count)
+            losses |= {"loss_shuffled": nothing, "loss_without": nothing}
+            if batch.images is not None and len(batch.images.rows) > 1:
+                exchanged = replace(batch, images=rolled(batch.images))
+                losses["loss_shuffled"] = self.loss(exchanged)
+                losses["loss_without"] = self.loss(replace(batch, images=None, visible=None))
         return losses
 
     def work(self, batch: Batch) -> Work:

@@ -18,6 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from language.errors import InputError
+from multimodal.training.averaging import CheckpointAveraging
 from multimodal.training.checkpoints import LAST, Checkpoints, WholeFiles
 from multimodal.training.config_files import expand
 from multimodal.training.export import Export
@@ -80,6 +81,14 @@ class TrainingCLI(LightningCLI):
         elif config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
             raise InputError(config.ckpt_path, "no such checkpoint")
 
+    def after_fit(self) -> None:
+        """Export what a run ended with that was killed after its last state, if it did not."""
+        every = self.trainer.callbacks  # type: ignore[attr-defined]
+        callbacks = [c for c in every if isinstance(c, CheckpointAveraging | Export)]
+        if not any(isinstance(c, Export) and c.is_complete for c in callbacks):
+            for callback in sorted(callbacks, key=lambda c: isinstance(c, Export)):
+                callback.on_train_end(self.trainer, self.model)
+
     def instantiate_classes(self) -> None:
         """Build what the config names.
 
@@ -120,7 +129,8 @@ def main(words: Sequence[str]) -> int:
     """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    torch.set_float32_matmul_precision("high")
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")  # on a CPU it would cost bits and gain nothing
     with warnings.catch_warnings():
         for message in QUIET:
             warnings.filterwarnings("ignore", message)

@@ -21,6 +21,8 @@ class Export(Callback):
             after_validation: also after each validation, not at the end alone.
         """
         self.after_validation = after_validation
+        self.is_complete = False
+        """Whether what the run ended with is exported."""
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Export what was just validated."""
@@ -34,6 +36,7 @@ class Export(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Export what the run ended with."""
         self._export(trainer, pl_module)
+        self.is_complete = True
 
     def _export(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Training)

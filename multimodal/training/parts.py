@@ -192,7 +192,9 @@ def _encoder(parts: ModelParts) -> tuple[ImageEncoderConfig, TilesConfig, dict[s
             raise InputError(parts.image_encoder, str(error)) from None
         encoder, tiles = source.encoder, source.tiles
     else:
-        return open_encoder(Path(parts.image_encoder))
+        config, tiles, held = open_encoder(Path(parts.image_encoder))
+        # Its own training may have cut pictures into fewer tiles than it was built for.
+        return config, replace(tiles, max_num_tiles=config.max_num_tiles), held
     stored = {
         name: StoredTensor(
             file=Path(parts.image_encoder), name=name, shape=tuple(p.shape), read=partial(_given, p)

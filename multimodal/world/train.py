@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from language.errors import InputError
 from multimodal.world.__main__ import write_tokenizer
 from multimodal.world.scenes import Split
 from multimodal.world.shards import CONTENTS, Content, write
@@ -31,13 +32,23 @@ _NUM_VALIDATION = 500
 
 
 def make_data(*, seed: int) -> None:
-    """Write whatever of the data is not there yet."""
-    if not (DATA / "tokenizer" / "tokenizer.json").exists():
+    """Write whatever of the data is not there yet.
+
+    Raises:
+        InputError: what is there was made from another seed.
+    """
+    DATA.mkdir(parents=True, exist_ok=True)
+    record = DATA / "seed"
+    if record.exists() and record.read_text().strip() != str(seed):
+        raise InputError(DATA, f"made from seed {record.read_text().strip()}: remove it and {RUNS}")
+    record.write_text(f"{seed}\n")
+    if not (done := DATA / ".tokenizer").exists():
         write_tokenizer(DATA / "tokenizer", seed=seed)
+        done.touch()
     splits: tuple[Split, ...] = ("train", "validation")
     for content in CONTENTS:
         for split in splits:
-            done = DATA / f".{content}-{split}-{seed}"
+            done = DATA / f".{content}-{split}"
             if done.exists():
                 continue
             number = _NUMBERS[content] if split == "train" else _NUM_VALIDATION
@@ -68,7 +79,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="directory to copy the model to")
     parser.add_argument("--seed", type=int, default=0, help="of the data")
     options = parser.parse_args()
-    make_data(seed=options.seed)
+    try:
+        make_data(seed=options.seed)
+    except InputError as error:
+        parser.error(str(error))
     for stage in STAGES:
         run_stage(stage)
     made = RUNS / STAGES[-1] / "export"

@@ -1,6 +1,8 @@
 """The dialog format against the published templates' rules, filled in by transformers."""
 
+import datetime
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from language.chat import Dialog, encode_dialog
+from language.chat import Dialog, encode_dialog, template_date
 from language.errors import InputError
 from language.tokenizer import HuggingFaceTokenizer, TiktokenTokenizer
 
@@ -285,3 +287,23 @@ def test_malformed_messages_are_named(
     good = {"role": "system", "content": "Be brief."}
     with pytest.raises(InputError, match=fault):
         encode_dialog([good, message], bpe, add_header=True, date=date)
+
+
+@pytest.mark.parametrize(
+    ("template", "date"),
+    [
+        (None, None),
+        ("{{ bos_token }}", None),
+        ("{{ 'Cutting Knowledge Date: December 2023' }}", "26 Jul 2024"),
+        (
+            "{% set day = strftime_now('%d %b %Y') %}{{ 'Cutting Knowledge Date: December 2023' }}",
+            datetime.date.today().strftime("%d %b %Y"),
+        ),
+    ],
+)
+def test_the_date_is_the_one_that_the_directorys_template_writes(
+    template: str | None, date: str | None, tmp_path: Path
+) -> None:
+    if template is not None:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    assert template_date(tmp_path) == date

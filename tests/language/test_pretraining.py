@@ -114,6 +114,20 @@ def test_matrices_decay_and_the_rest_does_not():
     assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
 
 
+def test_other_rates_and_decays_leave_the_groups_as_they_are():
+    """A run may be resumed with them: a state belongs to groups by their order."""
+    with torch.device("meta"):
+        model = Llama(CORE)
+    group = ParameterGroup(pattern="*.query.weight", learning_rate_scale=2.0)
+
+    def sizes(config: AdamWConfig) -> list[int]:
+        return [len(g["params"]) for g in parameter_groups(model.named_parameters(), config)]
+
+    one = replace(OPTIMIZER, groups=(group,))
+    other = replace(one, weight_decay=0.0, groups=(replace(group, learning_rate_scale=1.0),))
+    assert sizes(one) == sizes(other)
+
+
 def test_a_group_that_matches_nothing_is_refused():
     config = replace(OPTIMIZER, groups=(ParameterGroup(pattern="blocks.*.gates"),))
     with pytest.raises(InputError, match=r"'blocks.\*.gates' matches no parameter"):

@@ -100,6 +100,16 @@ def test_pieces_join_to_the_answer(assistant):
     assert "".join(pieces) == assistant.ask(picture(3), "What?")
 
 
+def test_streams_side_by_side_do_not_disturb_each_other(assistant):
+    dialogues = [[turn("What?", picture(3))], [turn("What?", picture(5))]]
+    first, second = (assistant.stream(dialogue) for dialogue in dialogues)
+    pieces = [next(first)], [next(second)]
+    pieces[0].extend(first)
+    pieces[1].extend(second)
+    expected = [said_anew(assistant, dialogue) for dialogue in dialogues]
+    assert ["".join(some) for some in pieces] == expected
+
+
 def test_saved_and_loaded_it_says_the_same(assistant, tmp_path: Path):
     assistant.save(tmp_path / "copy")
     copy = load(tmp_path / "copy", device="cpu")

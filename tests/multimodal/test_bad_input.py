@@ -296,6 +296,7 @@ def test_hub_that_cannot_be_reached(monkeypatch, capsys):
     [
         (["info", "gone"], "no such directory"),
         (["info", "gone.yaml"], "no such config"),
+        (["info", "g" * 300], "cannot be read (File name too long)"),
         (["convert", "gone", "new"], "no such directory"),
         (["fit", "--config", "gone.yaml"], "no such config"),
         (["fit", "--config"], "give a file"),

@@ -111,3 +111,26 @@ def test_a_dialogue_that_outgrows_its_memory(model, dialogue, reads):
     _, logits = conversation.read(dialogue, max_new_tokens=8)
     assert torch.allclose(logits, anew(model, dialogue), atol=1e-5)
     assert reads == [(10, 1), (32, 2)]
+
+
+def test_a_reading_that_failed_leaves_nothing_behind(model, dialogue, monkeypatch):
+    conversation = Conversation(model)
+    conversation.read(cut(dialogue, num_tokens=3, num_images=0), max_new_tokens=40)
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "remember", lambda *_: (_ for _ in ()).throw(MemoryError))
+        with pytest.raises(MemoryError):
+            conversation.read(dialogue, max_new_tokens=8)
+    _, logits = conversation.read(dialogue, max_new_tokens=8)
+    assert torch.allclose(logits, anew(model, dialogue), atol=1e-5)
+
+
+def test_a_long_turn_is_read_in_pieces(model, make_batch, monkeypatch):
+    """Unequal rows, some of which end pieces before the others."""
+    monkeypatch.setattr("multimodal.session.PIECE", 5)
+    batch = make_batch([[(1, (1, 1)), (9, (1, 2))], [(0, (1, 1)), (3, (2, 1))]], num_tokens=23)
+    whole = model(batch)
+    lengths = torch.tensor([23, 12])
+    session = MultimodalSession(model, batch_size=2, max_length=30)
+    logits = session.prefill(replace(batch, lengths=lengths))
+    assert torch.allclose(logits, whole[torch.arange(2), lengths - 1], atol=2e-5)
+    assert session.cache.lengths == [23, 12]

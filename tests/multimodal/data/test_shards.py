@@ -175,6 +175,31 @@ def test_a_cut_tar_gives_what_came_before(tmp_path, cache, caplog):
         caption(source.read(len(source) - 1))
 
 
+@pytest.mark.parametrize("headers", [{"size": "-1536"}, {"GNU.sparse.size": "abc"}])
+@pytest.mark.parametrize("name", ["bad.cls", "bad.jpg"])
+def test_senseless_headers_end_a_tar_and_not_the_run(tmp_path, cache, caplog, headers, name):
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        add(tar, "0.jpg", picture_bytes(4, 4))
+        add(tar, "0.txt", b"picture number 0")
+        add(tar, name, b"x", pax_headers=headers)
+        add(tar, "1.txt", b"never read")
+    source = ShardSource(str(path), cache=cache)
+    assert caption(source.read(0)) == "picture number 0"
+    assert len(source) <= 2 and str(path) in caplog.text
+
+
+def test_more_shards_than_files_may_be_open(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr("multimodal.data.indexed.MAX_OPEN_FILES", 2)
+    for shard in range(5):
+        write_shard(tmp_path / f"{shard}.tar", {f"{shard}-{i}": captioned(i) for i in range(2)})
+    source = ShardSource(str(tmp_path / "*.tar"), cache=cache)
+    assert [caption(source.read(i)) for i in (9, 0, 5, 1, 8)] == [
+        f"picture number {i % 2}" for i in (9, 0, 5, 1, 8)
+    ]
+    assert len(source._shards._indexes) <= 2 and len(source._shards._descriptors) <= 2
+
+
 def test_a_shard_that_shrank_after_indexing(tmp_path, cache):
     path = write_shard(tmp_path / "a.tar", {str(i): captioned(i) for i in range(3)})
     source = ShardSource(str(path), cache=cache)

@@ -17,7 +17,11 @@ from multimodal.checkpoint import load_model
 from multimodal.training.adapter import choose_trainable, describe, rolled
 from multimodal.training.checkpoints import LAST, Checkpoints
 from multimodal.training.parts import FreshAdapter, ModelParts, build, config_of
-from tests.multimodal.training.fakes import Counting, Rows, picture_batch, text_batch
+from tests.multimodal.training.conftest import ENCODER
+from tests.multimodal.training.fakes import TILE, Counting, Rows, picture_batch, text_batch
+from vision.checkpoint import save_encoder
+from vision.encoder import ImageEncoder
+from vision.tiles import TilesConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -239,6 +243,14 @@ def test_stages_follow_one_another(adapt, core, sibling, tmp_path):
     with torch.no_grad():
         assert torch.equal(whole(batch), tuned.model.eval()(batch))
     assert load(tmp_path / "whole").processor.config == tuned.config
+
+
+def test_a_new_adapter_cuts_as_many_tiles_as_its_encoder_takes(core, tmp_path):
+    """Also where the encoder's own training saw one tile a picture."""
+    encoder = ImageEncoder(ENCODER)
+    save_encoder(encoder, tmp_path, tiles=TilesConfig(tile_size=TILE, max_num_tiles=1))
+    model = build(ModelParts(core=core, image_encoder=str(tmp_path)))
+    assert model.config.tiles.max_num_tiles == ENCODER.max_num_tiles == 4
 
 
 def test_a_whole_model_goes_on(model_directory):

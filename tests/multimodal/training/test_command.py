@@ -217,6 +217,16 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(config):
     assert (resumed / weights).read_bytes() == (whole / weights).read_bytes()
 
 
+def test_killed_between_the_last_state_and_the_last_export(config):
+    words = ["fit", "--config", str(config)]
+    main(words)
+    weights = config.parent / "run" / "export" / "model.safetensors"
+    exported = weights.read_bytes()
+    weights.unlink()
+    main([*words, "--ckpt_path", "last"])
+    assert weights.read_bytes() == exported
+
+
 @pytest.mark.parametrize("broken", ["torch.save", "os.replace", "os.fsync"])
 def test_a_crash_in_a_save_leaves_the_state_before(tmp_path, monkeypatch, broken):
     path, files = tmp_path / "last.ckpt", WholeFiles()
