@@ -2,8 +2,9 @@
 
 `python -m multimodal.world.evaluation` draws held-out scenes, asks every kind of question, and
 prints for each kind the share of answers that are right to the last letter with a 95 % interval
-(Wilson), and beside it three controls: the same questions with the pictures shuffled, with none,
-and the score of somebody who knows the things in view and guesses the rest.
+(Wilson), and beside it the same questions about written captions, which tells what the core alone
+can do, and three controls: the pictures shuffled, no picture, and the score of somebody who knows
+the things in view and guesses the rest.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ class Score:
     low: float
     """Lower end of the 95 % interval."""
     high: float
+    written: float
+    """The same with each picture's caption written before the question in its place."""
     shuffled: float
     """The same with each picture given to another's questions."""
     blind: float
@@ -66,8 +69,10 @@ def evaluate(assistant: Assistant, *, number: int, seed: int, shapes_only: bool)
     right = _answers(assistant, asked, lambda index: pictures[index])
     shuffled = _answers(assistant, asked, lambda index: pictures[others[index]])
     blind = _answers(assistant, asked, lambda index: None)
+    told = [(index, _told(scenes[index], question)) for index, question in asked]
+    written = _answers(assistant, told, lambda index: None)
     rows: dict[str, list[tuple[float, ...]]] = defaultdict(list)
-    for (_, question), *answers in zip(asked, right, shuffled, blind, strict=True):
+    for (_, question), *answers in zip(asked, right, written, shuffled, blind, strict=True):
         rows[question.kind].append((*answers, 1 / len(question.choices)))
     return [_score(kind, rows[kind]) for kind in sorted(rows)]
 
@@ -84,11 +89,11 @@ def wilson(right: int, number: int, *, z: float = 1.96) -> tuple[float, float]:
 def table(scores: Sequence[Score]) -> str:
     """The scores as Markdown."""
     lines = [
-        "| kind | asked | right | 95 % interval | pictures shuffled | no picture | guessing |",
-        "|---|---|---|---|---|---|---|",
+        "| kind | asked | right | 95 % interval | written | shuffled | no picture | guessing |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for score in scores:
-        shares = (score.shuffled, score.blind, score.guessing)
+        shares = (score.written, score.shuffled, score.blind, score.guessing)
         lines.append(
             f"| {score.kind} | {score.number} | {score.right:.1%} "
             f"| {score.low:.1%} to {score.high:.1%} | "
@@ -99,7 +104,7 @@ def table(scores: Sequence[Score]) -> str:
 
 
 def _score(kind: str, rows: list[tuple[float, ...]]) -> Score:
-    right, shuffled, blind, guessing = (sum(column) for column in zip(*rows, strict=True))
+    right, written, shuffled, blind, guessing = (sum(column) for column in zip(*rows, strict=True))
     low, high = wilson(int(right), len(rows))
     return Score(
         kind=kind,
@@ -107,6 +112,7 @@ def _score(kind: str, rows: list[tuple[float, ...]]) -> Score:
         right=right / len(rows),
         low=low,
         high=high,
+        written=written / len(rows),
         shuffled=shuffled / len(rows),
         blind=blind / len(rows),
         guessing=guessing / len(rows),
@@ -118,6 +124,11 @@ def _ask(scene: Scene, rng: random.Random) -> list[Question]:
     said = caption(scene)
     wish = Question(kind="caption", text=CAPTION_PROMPTS[0], answer=said, choices=(said,) * 1000)
     return [*questions(scene, rng), wish]
+
+
+def _told(scene: Scene, question: Question) -> Question:
+    """The question with the scene's caption before it."""
+    return replace(question, text=f"{caption(scene)} {question.text}")
 
 
 @torch.inference_mode()
