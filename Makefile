@@ -50,7 +50,7 @@ format: .venv/.installed-dev  ## put the code in form
 bench: .venv/.installed-dev  ## time it against other implementations
 	$(BIN)/python -m benchmarks
 
-train-tiny: .venv/.installed-dev  ## make the model that ships again, from one seed (hours)
+train-tiny: .venv/.installed-dev  ## make the model that ships again, from one seed (an hour)
 	$(BIN)/python -m multimodal.world.train
 
 clean:  ## remove what was made, but the environment

@@ -180,17 +180,21 @@ def main() -> None:
         prog="python -m multimodal.world.evaluation", description=__doc__
     )
     parser.add_argument("--model", default="tiny", help="directory of a model")
+    parser.add_argument("--core", help="directory of the core that an adapter alone belongs to")
     parser.add_argument("--number", type=int, default=1000, help="held-out pictures")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shapes-only", action="store_true", help="no things, no emoji set")
     parser.add_argument("--json", type=Path, help="file to write the scores to")
     options = parser.parse_args()
-    scores = evaluate(
-        load(options.model),
-        number=options.number,
-        seed=options.seed,
-        shapes_only=options.shapes_only,
-    )
+    try:
+        scores = evaluate(
+            load(options.model, core=options.core),
+            number=options.number,
+            seed=options.seed,
+            shapes_only=options.shapes_only,
+        )
+    except InputError as error:
+        parser.error(str(error))
     if options.json:
         options.json.write_text(json.dumps([asdict(score) for score in scores], indent=1) + "\n")
     print(table(scores))

@@ -20,7 +20,7 @@ from multimodal.world.__main__ import write_pictures
 
 NUM_PICTURES = 6
 NUM_ASKED = 4
-SEED = 7
+SEED = 114
 
 NEXT = """
 Next:
