@@ -214,16 +214,27 @@ class GroundingPretraining(Training):
         """Count the patches that are right."""
         self._hits.append(self.loss(batch)[1])
 
+    def test_step(self, batch: GroundedPictures, batch_idx: int) -> None:
+        """The same on test data."""
+        self.validation_step(batch, batch_idx)
+
     def on_validation_epoch_end(self) -> None:
         """Log the share of patches that are right, of each attribute, as `val/...`."""
+        self._log_shares("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the same as `test/...`."""
+        self._log_shares("test")
+
+    def _log_shares(self, stage: str) -> None:
         counts = torch.stack(self._hits).sum(dim=0)
         self._hits.clear()
         counts = self.trainer.strategy.reduce(counts, reduce_op="sum")
         shares = counts[0] / counts[1].clamp(min=1)
         metrics = dict(zip(("shown", *self.attributes), shares, strict=True))
         for name, value in metrics.items():
-            self.log(f"val/{name}", value.float(), logger=False)
-        self.record({f"val/{name}": value for name, value in metrics.items()})
+            self.log(f"{stage}/{name}", value.float(), logger=False)
+        self.record({f"{stage}/{name}": value for name, value in metrics.items()})
 
     def work(self, batch: GroundedPictures) -> Work:
         """What a batch asks for."""

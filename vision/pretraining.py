@@ -99,9 +99,13 @@ class ContrastivePretraining(Training):
         self.model.clamp_scale()
 
     def validation_step(self, batch: CaptionedPictures, batch_idx: int) -> None:
-        """Keep a batch's embeddings for the end."""
+        """Keep a batch's embeddings for the end.
+
+        Its loss is among its own pictures alone: ranks may have unequal batches.
+        """
         embedded = self.model(batch)
-        self._validated.append((embedded, self.loss(embedded)))
+        loss = self.model.loss(embedded, rank=0, world_size=1)
+        self._validated.append((embedded, loss))
 
     def test_step(self, batch: CaptionedPictures, batch_idx: int) -> None:
         """The same on test data."""

@@ -29,8 +29,11 @@ from multimodal.data.jsonl import JsonlSource
 from multimodal.data.samples import Extent, Sample, caption, dialogues
 from multimodal.data.shards import ShardSource
 from multimodal.processor import Encoded
+from multimodal.training.announce import announce
 
 SUFFIXES = (".txt", ".jsonl", ".tar")
+
+_TELL_EVERY = 100_000
 
 Learn = Literal["everything", "assistant"]
 
@@ -123,7 +126,9 @@ class PackedText:
         self, samples: Iterator[Sample], *, tokenizer: Tokenizer, learn: Learn, budget: FaultBudget
     ) -> None:
         tokens, learned, pieces = array("I"), bytearray(), array("q")
-        for sample in samples:
+        for number, sample in enumerate(samples):
+            if number and number % _TELL_EVERY == 0:
+                announce(f"{self.name}: {number:,} documents packed so far")
             try:
                 documents = list(_documents(sample, tokenizer=tokenizer, learn=learn))
             except InputError as error:

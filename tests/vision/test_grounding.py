@@ -3,9 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
 
+from language.optimization import AdamWConfig, ScheduleConfig
 from vision.encoder import ImageEncoder, ImageEncoderConfig
-from vision.grounding import IGNORED, GroundedPictures, GroundingModel, Region, patch_labels
+from vision.grounding import (
+    IGNORED,
+    GroundedPictures,
+    GroundingModel,
+    GroundingPretraining,
+    Region,
+    patch_labels,
+)
 from vision.tiles import TilesConfig, fitted_size
 
 ATTRIBUTES = {"kind": ["dog", "cat"], "colour": ["red", "blue"]}
@@ -88,3 +98,42 @@ def test_the_encoder_learns_where_the_bright_half_is():
     for index, logits in enumerate(model(batch)):
         asked = labels[..., index] != IGNORED
         assert (logits.argmax(-1) == labels[..., index])[asked].float().mean() > 0.95
+
+
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_held_out_shares_are_of_all_patches_that_are_asked(stage, tmp_path):
+    torch.manual_seed(0)
+    module = GroundingPretraining(
+        image_encoder=ImageEncoderConfig(
+            image_size=8, patch_size=4, dim=8, num_layers=1, num_heads=2, ffn_dim=8, max_num_tiles=1
+        ),
+        tiles=TilesConfig(tile_size=8, max_num_tiles=1),
+        attributes={"kind": ["left", "right"]},
+        optimizer=AdamWConfig(learning_rate=1e-2),
+        schedule=ScheduleConfig(),
+    )
+    batches = [
+        GroundedPictures(
+            tiles=torch.randn(number, 3, 8, 8),
+            arrangements=torch.ones(number, 2, dtype=torch.int64),
+            labels=torch.randint(0, 2, (number, 4, 2)),
+        )
+        for number in (3, 5)
+    ]
+    batches[0].labels[0, 0] = IGNORED
+    trainer = Trainer(
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    getattr(trainer, stage)(module, DataLoader(batches, batch_size=None), verbose=False)
+    right = [0, 0]
+    for batch in batches:
+        for index, logits in enumerate(module.model(batch)):
+            right[index] += int((logits.argmax(-1) == batch.labels[..., index]).sum())
+    shares = trainer.callback_metrics
+    prefix = {"validate": "val", "test": "test"}[stage]
+    assert shares[f"{prefix}/shown"] == pytest.approx(right[0] / 31)
+    assert shares[f"{prefix}/kind"] == pytest.approx(right[1] / 31)
