@@ -6,6 +6,7 @@ configs never come out of checkpoints.
 
 import logging
 import re
+import signal
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from jsonargparse import ArgumentError
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from language.errors import InputError
 from multimodal.training.averaging import CheckpointAveraging
@@ -43,6 +45,10 @@ QUIET = (
     ".*`training_step` returned.*",
     ".*Checkpoint directory .* exists and is not empty.*",
 )
+
+
+TERMINATED = 128 + signal.SIGTERM
+"""Exit status of a run that was told to stop."""
 
 
 class _WholeConfig(SaveConfigCallback):
@@ -134,7 +140,15 @@ def main(words: Sequence[str]) -> int:
     with warnings.catch_warnings():
         for message in QUIET:
             warnings.filterwarnings("ignore", message)
-        run(words)
+        try:
+            run(words)
+        except SIGTERMException:  # its own status would be 0, as if the work were done
+            raise SystemExit(TERMINATED) from None
+        except RuntimeError as error:
+            # A signal to the whole group of processes reaches a worker of the data before us.
+            if "killed by signal: Terminated" not in str(error):
+                raise
+            raise SystemExit(TERMINATED) from None
     return 0
 
 

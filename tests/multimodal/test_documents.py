@@ -1,6 +1,7 @@
 """What README and docs say holds: commands and Python run, links lead somewhere.
 
-They run in a folder as the text supposes it, on random weights in place of the shipped model.
+They run in a folder as the text supposes it, on random weights in place of the shipped model. What
+stands with its answers is asked of the shipped model itself.
 """
 
 import io
@@ -22,6 +23,7 @@ from multimodal.cli import VERBS, main
 from multimodal.training.config_files import find_config
 
 ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = multimodal.locations.TINY
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -73,6 +75,17 @@ def test_command(name, line, monkeypatch, capsys):
     if words[0] in ("caption", "ask", "chat"):
         words += ["--max_new_tokens", "4", "--device", "cpu"]
     assert main(words) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "text"), blocks("console"), ids=lambda value: value[:30])
+def test_transcript(name, text, monkeypatch, capsys):
+    """The shipped model answers as the document says."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(multimodal.locations, "TINY", SHIPPED)
+    for part in text.split("$ ")[1:]:
+        command, answer = part.split("\n", 1)
+        assert main([*shlex.split(command)[1:], "--device", "cpu"]) == 0
+        assert capsys.readouterr().out == answer
 
 
 @pytest.mark.parametrize(("name", "text"), blocks("python"), ids=lambda value: value[:30])

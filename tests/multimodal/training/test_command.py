@@ -179,6 +179,32 @@ def test_last_without_a_state_is_the_beginning(config):
     assert list(metrics(config)) == [1, 2, 3, 4]
 
 
+def struck(
+    words: list[str], signum: signal.Signals, *, step: int
+) -> subprocess.CompletedProcess[bytes]:
+    """The end of a run that a signal strikes at a step."""
+    code = (
+        "import os, signal, sys\n"
+        "from multimodal.training import command\n"
+        "from multimodal.training.progress import Progress\n"
+        "report = Progress._report\n"
+        "def report_and_strike(self, trainer, training):\n"
+        "    report(self, trainer, training)\n"
+        f"    if trainer.global_step == {step}: os.kill(os.getpid(), {int(signum)})\n"
+        "Progress._report = report_and_strike\n"
+        "command.main(sys.argv[1:])\n"
+    )
+    return subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True)
+
+
+def test_told_to_stop_is_not_done(config):
+    """Its status is not that of a run that came to its end, and nothing is exported as its end."""
+    words = ["fit", "--config", str(config), "--trainer.max_steps", "8"]
+    stopped = struck([*words, "--trainer.val_check_interval", "8"], signal.SIGTERM, step=3)
+    assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr.decode()
+    assert not (config.parent / "run" / "export").exists()
+
+
 def test_killed_and_resumed_is_as_if_nothing_had_happened(config):
     """Killed without warning after step 5; the last state is that of step 4."""
     whole = config.parent / "whole"
@@ -190,18 +216,7 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(config):
     averaging += "init_args: {window: 1, patience: 1, margin: 0.1}}]"
     words += ["--trainer.callbacks", averaging]
     main([*words, "--trainer.default_root_dir", str(whole)])
-    killer = (
-        "import os, signal, sys\n"
-        "from multimodal.training import command\n"
-        "from multimodal.training.progress import Progress\n"
-        "report = Progress._report\n"
-        "def report_and_die(self, trainer, training):\n"
-        "    report(self, trainer, training)\n"
-        "    if trainer.global_step == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "Progress._report = report_and_die\n"
-        "command.main(sys.argv[1:])\n"
-    )
-    killed = subprocess.run([sys.executable, "-c", killer, *words], cwd=ROOT, capture_output=True)
+    killed = struck(words, signal.SIGKILL, step=5)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     state = torch.load(config.parent / "run" / LAST, weights_only=True)
     assert state["global_step"] == 4
