@@ -32,6 +32,9 @@ BLOCK_NAMES = {
 CUT_BY_COLUMNS = ("attention.output.weight", "feed_forward.down.weight")
 """Matrices whose inputs are spread over the ranks; all others' outputs are."""
 
+KEY_VALUE = ("attention.key.weight", "attention.value.weight")
+"""Matrices of the key heads."""
+
 
 def is_meta(directory: Path) -> bool:
     """Whether the directory (or its ``original`` folder) is Meta's and nothing else."""
@@ -129,6 +132,9 @@ def _assembled(
     parts = [shard[name] for shard in shards]
     if name.endswith("norm.weight"):
         return parts[0]
+    if name.endswith(KEY_VALUE):
+        rows = sum(part.shape[0] for part in parts)
+        parts = _distinct(parts, times=rows // (config.num_kv_heads * config.head_dim))
     whole = _concatenated(parts, dim=1 if name.endswith(CUT_BY_COLUMNS) else 0)
     for projection, heads in (("query", config.num_heads), ("key", config.num_kv_heads)):
         if name.endswith(f"attention.{projection}.weight"):
@@ -140,6 +146,31 @@ def _assembled(
                 )  # fmt: skip
             return whole.changed(partial(halves_order, num_heads=heads), shape=whole.shape)
     return whole
+
+
+def _distinct(parts: list[StoredTensor], *, times: int) -> list[StoredTensor]:
+    """One of each run of equal parts: ranks that outnumber the key heads hold each several times.
+
+    The 405B model in sixteen files is such a case. That neighbours are equal is checked when they
+    are read.
+    """
+    if times < 2 or len(parts) % times:
+        return parts
+
+    def read(run: list[StoredTensor]) -> Tensor:
+        first = run[0].read()
+        for other in run[1:]:
+            if not torch.equal(first, other.read()):
+                raise InputError(other.file, f"{other.name} differs from {run[0].file.name}'s")
+        return first
+
+    runs = (parts[start : start + times] for start in range(0, len(parts), times))
+    return [
+        StoredTensor(
+            file=run[0].file, name=run[0].name, shape=run[0].shape, read=partial(read, run)
+        )
+        for run in runs
+    ]
 
 
 def _gathered(ranks: list[dict[str, StoredTensor]], name: str) -> StoredTensor | None:

@@ -14,6 +14,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from language.checkpoint import config_to_huggingface, load_llama, save_llama
 from language.config import LLAMA_CONFIGS
+from language.errors import InputError
 from language.generation import GenerationConfig, LlamaSession, generate
 from language.rope import rotary_frequencies
 
@@ -216,16 +217,21 @@ def write_meta(model: LlamaForCausalLM, directory: Path, *, ranks: int, scaled: 
         ]
     files: list[dict[str, Tensor]] = [{} for _ in range(ranks)]
     for name, weight, dim in whole:
-        parts = [weight.clone()] * ranks if dim is None else cut(weight, ranks, dim=dim)
+        if dim is None:
+            parts = [weight.clone()] * ranks
+        elif name.endswith(("wk", "wv")) and ranks > (heads := config.num_key_value_heads):
+            parts = [part for part in cut(weight, heads, dim=0) for _ in range(ranks // heads)]
+        else:
+            parts = cut(weight, ranks, dim=dim)
         for file, part in zip(files, parts, strict=True):
             file[f"{name}.weight"] = part
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / "params.json").write_text(json.dumps(params))
     for rank, file in enumerate(files):
         torch.save(file, directory / f"consolidated.{rank:02d}.pth")
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("ranks", [1, 2, 4, 8])
 @pytest.mark.parametrize("place", [".", "original"])
 @torch.no_grad()
 def test_meta_files(ranks: int, place: str, their_llama: TheirLlama, tmp_path: Path) -> None:
@@ -234,6 +240,18 @@ def test_meta_files(ranks: int, place: str, their_llama: TheirLlama, tmp_path: P
     ours = load_llama(tmp_path / "meta")
     assert ours.config.max_positions == 8192
     torch.testing.assert_close(ours(tokens()), theirs(tokens()).logits, atol=1e-4, rtol=0)
+
+
+def test_ranks_that_disagree_about_a_shared_head_are_named(
+    their_llama: TheirLlama, tmp_path: Path
+) -> None:
+    write_meta(their_llama(), tmp_path, ranks=8, scaled=False)
+    file = tmp_path / "consolidated.03.pth"
+    weights = torch.load(file, weights_only=True)
+    weights["layers.0.attention.wk.weight"][0, 0] += 1
+    torch.save(weights, file)
+    with pytest.raises(InputError, match=r"consolidated\.03\.pth: .*wk.* differs from"):
+        load_llama(tmp_path)
 
 
 @pytest.mark.parametrize(("tied", "factor"), [(False, 8.0), (True, 32.0)])
