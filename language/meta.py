@@ -133,7 +133,7 @@ def _assembled(
     if name.endswith("norm.weight"):
         return parts[0]
     if name.endswith(KEY_VALUE):
-        rows = sum(part.shape[0] for part in parts)
+        rows = sum(part.shape[0] for part in parts if part.shape)
         parts = _distinct(parts, times=rows // (config.num_kv_heads * config.head_dim))
     whole = _concatenated(parts, dim=1 if name.endswith(CUT_BY_COLUMNS) else 0)
     for projection, heads in (("query", config.num_heads), ("key", config.num_kv_heads)):

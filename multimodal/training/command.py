@@ -44,6 +44,7 @@ QUIET = (
     ".*does not have many workers.*",
     ".*`training_step` returned.*",
     ".*Checkpoint directory .* exists and is not empty.*",
+    ".*It is recommended to use .*sync_dist=True.*",  # the values are those of all ranks already
 )
 
 

@@ -105,12 +105,13 @@ class Progress(StepCallback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Run the clock again, and print what validation found."""
-        if trainer.state.fn != TrainerFn.FITTING:
-            return
-        self._start += time.perf_counter() - self._paused_at
-        found = {k: v for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
-        parts = [f"{name} {float(value):.4f}" for name, value in found.items()]
-        announce(f"step {trainer.global_step:,}  " + "  ".join(parts))
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._start += time.perf_counter() - self._paused_at
+        _announce_found(trainer, "val/")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print what the test found."""
+        _announce_found(trainer, "test/")
 
     def _restart(self, trainer: Trainer) -> None:
         device = trainer.strategy.root_device
@@ -170,3 +171,9 @@ def memory_gb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def _announce_found(trainer: Trainer, prefix: str) -> None:
+    found = {k: v for k, v in trainer.callback_metrics.items() if k.startswith(prefix)}
+    parts = [f"{name} {float(value):.4f}" for name, value in found.items()]
+    announce(f"step {trainer.global_step:,}  " + "  ".join(parts))

@@ -88,8 +88,7 @@ def main() -> None:
     except InputError as error:
         parser.error(str(error))
     with ThreadPoolExecutor() as side_by_side:
-        for _ in side_by_side.map(run, (CORE, ENCODER)):
-            pass
+        list(side_by_side.map(run, (CORE, ENCODER)))  # waits, and raises what failed
     run(ADAPTER, num_processes=2)
     made = RUNS / ADAPTER[-1] / "export"
     if options.out is not None:

@@ -254,6 +254,19 @@ def test_ranks_that_disagree_about_a_shared_head_are_named(
         load_llama(tmp_path)
 
 
+@pytest.mark.parametrize("ranks", [1, 8])
+def test_keys_that_are_no_matrix_are_named(
+    ranks: int, their_llama: TheirLlama, tmp_path: Path
+) -> None:
+    write_meta(their_llama(), tmp_path, ranks=ranks, scaled=False)
+    for file in tmp_path.glob("*.pth"):
+        weights = torch.load(file, weights_only=True)
+        weights["layers.0.attention.wk.weight"] = torch.tensor(1.0)
+        torch.save(weights, file)
+    with pytest.raises(InputError, match=r"consolidated\.0\d\.pth: .*wk"):
+        load_llama(tmp_path)
+
+
 @pytest.mark.parametrize(("tied", "factor"), [(False, 8.0), (True, 32.0)])
 @torch.no_grad()
 def test_meta_scaling_by_release(

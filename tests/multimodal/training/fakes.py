@@ -102,6 +102,9 @@ class Counting(LightningDataModule):
         rows = Rows(num_rows=8, length=self.length, seed=2)
         return DataLoader(rows, batch_size=self.batch_size, collate_fn=self.collate)
 
+    def test_dataloader(self) -> DataLoader:
+        return self.val_dataloader()
+
 
 class Recorder(Callback):
     """Notes loss, gradient norm and rate of each step."""

@@ -1,6 +1,7 @@
 """`openherd fit` and its kin: what wins over what, one line for what is wrong, exact resuming."""
 
 import csv
+import re
 import signal
 import subprocess
 import sys
@@ -179,6 +180,15 @@ def test_last_without_a_state_is_the_beginning(config):
     assert list(metrics(config)) == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(("verb", "name"), [("validate", "val/loss"), ("test", "test/loss")])
+def test_measuring_prints_what_it_found(config, capsys, verb, name):
+    assert main([verb, "--config", str(config)]) == 0
+    said = re.search(rf"{name} (\d+\.\d{{4}})", capsys.readouterr().out)
+    assert said
+    rows = csv.DictReader((config.parent / "run" / "metrics.csv").open())
+    assert float(said[1]) == pytest.approx(float(next(rows)[name]), abs=1e-4)
+
+
 def struck(
     words: list[str], signum: signal.Signals, *, step: int
 ) -> subprocess.CompletedProcess[bytes]:
@@ -203,6 +213,22 @@ def test_told_to_stop_is_not_done(config):
     stopped = struck([*words, "--trainer.val_check_interval", "8"], signal.SIGTERM, step=3)
     assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr.decode()
     assert not (config.parent / "run" / "export").exists()
+
+
+def test_a_signal_that_a_worker_of_the_data_got_first(monkeypatch):
+    """As torch tells it; any other fault stays one."""
+    said = "DataLoader worker (pid 7) is killed by signal: Terminated. "
+
+    def fail(_):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr("multimodal.training.command.run", fail)
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit"])
+    assert stopped.value.code == 128 + signal.SIGTERM
+    said = "DataLoader worker (pid 7) is killed by signal: Killed. "
+    with pytest.raises(RuntimeError, match="Killed"):
+        main(["fit"])
 
 
 def test_killed_and_resumed_is_as_if_nothing_had_happened(config):
