@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.paired import HEADER, machine
 
-NAMES = ("training_step", "decoding", "loader")
+NAMES = ("training_step", "decoding", "loader", "conformer", "best_rq")
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ ROLES = {
     "ipython": "ipython",
 }
 """Roles of messages, and the names that stand in their headers."""
-MEDIA_KINDS = ("image",)
+MEDIA_KINDS = ("image", "audio")
 """Types of parts that have a placeholder ``<|type|>``; no other special token can be asked for."""
 BUILT_IN_TOOLS = ("brave_search", "wolfram_alpha")
 """Tools that Llama 3.1 calls in its own notation, behind ``<|python_tag|>``."""

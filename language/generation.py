@@ -17,6 +17,7 @@ from torch import Tensor
 
 from language.errors import InputError
 from language.model import Llama
+from language.repetition import ends_in_loop
 from language.tokenizer import Tokenizer
 from language.weights import read_json
 
@@ -144,7 +145,7 @@ def generate(
     """
     rngs = [random.Random(seed) for seed in seeds or [config.seed] * len(logits)]
     assert len(rngs) == len(logits), "a seed for each row"
-    loops = [_LoopDetector(config) for _ in rngs]
+    said: list[list[int]] = [[] for _ in rngs]
     running = [True] * len(rngs)
     for step in range(config.max_new_tokens):
         tokens = logits.argmax(dim=-1) if config.temperature == 0 else draw(logits, config, rngs)
@@ -152,7 +153,10 @@ def generate(
         for row, token in enumerate(tokens.tolist()):
             running[row] = running[row] and token not in config.stop_ids
             out.append(token if running[row] else None)
-            running[row] = running[row] and not loops[row].push(token)
+            said[row].append(token)
+            running[row] = running[row] and not ends_in_loop(
+                said[row], max_loop=config.max_loop, num_loops=config.num_loops
+            )
         if any(token is not None for token in out):
             yield out
         if not any(running) or step + 1 == config.max_new_tokens:
@@ -199,23 +203,3 @@ def candidates(logits: Tensor, config: GenerationConfig) -> tuple[Tensor, Tensor
         before = shares.cumsum(dim=-1) - shares
         shares = shares.masked_fill(before >= config.top_p, 0)
     return shares, ids
-
-
-class _LoopDetector:
-    """Notices when an answer says the same run of tokens again and again."""
-
-    def __init__(self, config: GenerationConfig) -> None:
-        self._said: list[int] = []
-        self._num_same = [0] * config.max_loop  # tokens that equal the one size places before
-        self._wanted = [
-            size * (max(config.num_loops, -(-config.max_loop // size)) - 1)
-            for size in range(1, config.max_loop + 1)
-        ]
-
-    def push(self, token: int) -> bool:
-        """Whether the answer, with ``token`` at its end, ends in a loop."""
-        said, num_same = self._said, self._num_same
-        for index, before in enumerate(said[: -1 - len(num_same) : -1]):
-            num_same[index] = num_same[index] + 1 if before == token else 0
-        said.append(token)
-        return any(map(int.__ge__, num_same, self._wanted))

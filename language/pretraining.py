@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from language.checkpoint import open_llama, save_llama
 from language.config import LlamaConfig
@@ -49,6 +49,7 @@ class LanguagePretraining(NextTokenTraining):
         schedule: ScheduleConfig,
         tokenizer: str,
         start: str | None = None,
+        embedding_noise: float = 0.0,
         compile: bool = False,
     ) -> None:
         """Settings of the run.
@@ -59,10 +60,15 @@ class LanguagePretraining(NextTokenTraining):
             schedule: course of the learning rate.
             tokenizer: directory whose tokenizer the exported model gets.
             start: directory of the core to go on from; fresh weights otherwise.
+            embedding_noise: standard deviation of the noise on embeddings in training, as a share
+                of theirs (arXiv 2310.05914): a core that will read speech embeddings meets vectors
+                that are no token's.
             compile: whether blocks are compiled by torch.compile.
         """
         super().__init__(optimizer=optimizer, schedule=schedule)
         self.core, self.tokenizer, self.start, self.compile_blocks = core, tokenizer, start, compile
+        self.embedding_noise = embedding_noise
+        self._num_noised = 0
 
     def configure_model(self) -> None:
         """Build the core, with fresh weights or those of ``start``.
@@ -88,7 +94,24 @@ class LanguagePretraining(NextTokenTraining):
         if self.compile_blocks:
             for block in model.blocks:
                 block.compile()
+        if self.embedding_noise:
+            model.embedding.register_forward_hook(self._noised)
         self.model = model.train()
+
+    def _noised(self, _: nn.Module, __: tuple[Tensor, ...], embeddings: Tensor) -> Tensor:
+        """Embeddings with noise that depends on nothing but step, micro-batch and rank."""
+        if not torch.is_grad_enabled():
+            return embeddings
+        place = self.global_step, self._num_noised, self.trainer.global_rank
+        self._num_noised += 1
+        generator = torch.Generator(embeddings.device).manual_seed(hash(place) % 2**63)
+        noise = torch.empty_like(embeddings).normal_(generator=generator)
+        return embeddings + self.embedding_noise * embeddings.detach().std() * noise
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Count micro-batches from 0 again."""
+        super().on_before_optimizer_step(optimizer)
+        self._num_noised = 0
 
     def loss(self, batch: TextBatch) -> tuple[Tensor, Tensor]:
         """Next-token loss summed over the targets, and their number."""

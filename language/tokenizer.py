@@ -5,7 +5,7 @@ characters, as Meta's own code does and unlike a chat template that is filled in
 parsed afterwards. Special tokens are put between texts by their ids (``language.chat``).
 
 Both formats know ``<|image|>``, at the first id past the core's table, where Llama 3.2 Vision has
-it: pictures can be added to a core that was published without them.
+it, and ``<|audio|>`` after it: media can be added to a core that was published without them.
 """
 
 import base64
@@ -47,6 +47,8 @@ SPECIAL_TOKENS = _NAMED + tuple(
 """The 256 special tokens in the order of Llama 3.2; before it some of the named were reserved."""
 IMAGE_TOKEN = "<|image|>"
 """Follows the core's table: the first of Llama 3.2 Vision's extra embeddings."""
+AUDIO_TOKEN = "<|audio|>"
+"""Follows the picture's: what speech embeddings stand in the place of."""
 STOP_TOKENS = ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>")
 REQUIRED_TOKENS = (
     "<|begin_of_text|>",
@@ -118,6 +120,11 @@ class Tokenizer(Protocol):
         """The placeholder of a picture."""
         ...
 
+    @property
+    def audio_id(self) -> int:
+        """The placeholder of an embedding of a recording."""
+        ...
+
 
 class _SpecialTokens:
     """What follows from the ids of the special tokens alone."""
@@ -145,14 +152,18 @@ class _SpecialTokens:
     def image_id(self) -> int:
         return self.special_tokens[IMAGE_TOKEN]
 
+    @property
+    def audio_id(self) -> int:
+        return self.special_tokens[AUDIO_TOKEN]
+
 
 class TiktokenTokenizer(_SpecialTokens):
     """Meta's ``tokenizer.model``: a line of base64 bytes and rank for each token."""
 
     def __init__(self, ranks: dict[bytes, int]) -> None:
-        """Special tokens follow the ``ranks``, then the picture's placeholder."""
+        """Special tokens follow the ``ranks``, then the placeholders of media."""
         self._ranks = ranks
-        names = (*SPECIAL_TOKENS, IMAGE_TOKEN)
+        names = (*SPECIAL_TOKENS, IMAGE_TOKEN, AUDIO_TOKEN)
         self.special_tokens = {name: len(ranks) + i for i, name in enumerate(names)}
         self._encoding = tiktoken.Encoding(
             "llama-3", pat_str=PIECES, mergeable_ranks=ranks, special_tokens=self.special_tokens
@@ -188,7 +199,7 @@ class HuggingFaceTokenizer(_SpecialTokens):
     """A ``tokenizer.json``, read by the tokenizers library."""
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
-        """The special tokens are those that the file calls special, and the picture's placeholder.
+        """The special tokens are those that the file calls special, and the placeholders of media.
 
         Raises:
             ValueError: it is not byte-level BPE, so that some text has no tokens.
@@ -200,7 +211,9 @@ class HuggingFaceTokenizer(_SpecialTokens):
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        self._tokenizer.add_special_tokens([tokenizers.AddedToken(IMAGE_TOKEN, special=True)])
+        self._tokenizer.add_special_tokens(
+            [tokenizers.AddedToken(name, special=True) for name in (IMAGE_TOKEN, AUDIO_TOKEN)]
+        )
         added = tokenizer.get_added_tokens_decoder()
         self._added = {i: token.content for i, token in added.items()}
         self.special_tokens = {token.content: i for i, token in added.items() if token.special}
@@ -328,7 +341,7 @@ def train_bpe(texts: Iterable[str], *, num_merged: int) -> HuggingFaceTokenizer:
         num_merged: most tokens beside the 256 bytes and the special ones.
 
     Returns:
-        A tokenizer with Llama 3.1's named special tokens, whose last id is the picture's.
+        A tokenizer with Llama 3.1's named special tokens, followed by the placeholders of media.
     """
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(ignore_merges=True))
     split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(PIECES), behavior="isolated")

@@ -34,7 +34,9 @@ from multimodal.config import MultimodalConfig
 from multimodal.model import MultimodalLlama
 
 FORMAT = "openherd-adapter"
-PARTS = ("image_encoder", "image_adapter", "extra_embedding")
+IMAGE_PARTS = ("image_encoder", "image_adapter", "extra_embedding")
+SPEECH_PARTS = ("speech_encoder", "speech_adapter")
+PARTS = IMAGE_PARTS + SPEECH_PARTS
 """Modules of a :class:`MultimodalLlama` beside its core."""
 
 
@@ -44,7 +46,7 @@ class AdapterFile:
 
     directory: Path
     config: MultimodalConfig
-    """Of the model that it was saved from."""
+    """Of the model that it was saved from, as far as its parts go."""
     parts: tuple[str, ...]
     core_name: str
     core_hash: str
@@ -99,11 +101,21 @@ def save_adapter(
             "sha256": known_hash or core_hash(model.language),
         },
         "parts": held,
-        "config": model.config.to_json(),
+        "config": _config_of(model, held).to_json(),
     }
     with written_whole(Path(directory)) as target:
         write_json(target / "adapter.json", about)
         write_safetensors(target, tensors, stem="adapter", max_shard_bytes=MAX_SHARD_BYTES)
+
+
+def _config_of(model: MultimodalLlama, parts: list[str]) -> MultimodalConfig:
+    """The model's config without the side, pictures or speech, of which no part is kept."""
+    config = model.config
+    if not set(parts) & set(IMAGE_PARTS):
+        config = config.without_image_parts()
+    if not set(parts) & set(SPEECH_PARTS):
+        config = config.without_speech_parts()
+    return config
 
 
 def open_adapter(directory: Path | str) -> AdapterFile:
@@ -137,7 +149,7 @@ def open_adapter(directory: Path | str) -> AdapterFile:
 
 def load_adapter(
     directory: Path | str,
-    core: Llama,
+    core: Llama | MultimodalLlama,
     *,
     other_core: bool = False,
     device: torch.device | str = "cpu",
@@ -147,7 +159,9 @@ def load_adapter(
 
     Args:
         directory: written by :func:`save_adapter`, with every part that its model has.
-        core: becomes the model's own; it isn't copied.
+        core: becomes the model's own; it isn't copied. A model that has parts already keeps those
+            that the directory doesn't bring: parts for pictures and for speech, trained beside one
+            core, come together so.
         other_core: take another core of the same shape, as for fine-tuning, where the
             instruction-tuned sibling takes the core's place.
         device: where the parts go.
@@ -157,10 +171,13 @@ def load_adapter(
         InputError: a broken file, a missing part, or another core.
     """
     adapter = open_adapter(directory)
+    base = core if isinstance(core, MultimodalLlama) else None
+    language = core.language if isinstance(core, MultimodalLlama) else core
     if not other_core:
-        adapter.check_core(core)
+        adapter.check_core(language)
     try:
-        config = replace(adapter.config, language=core.config)
+        config = MultimodalConfig(language=language.config) if base is None else base.config
+        config = config.joined(replace(adapter.config, language=language.config))
     except ValueError as error:
         raise InputError(adapter.directory, f"does not fit this core: {error}") from None
     if (encoder := config.image_encoder) is not None:
@@ -168,8 +185,11 @@ def load_adapter(
         check_depth(*layers, stored=adapter.stored, source=adapter.directory)
     with torch.device("meta"):
         model = MultimodalLlama(config)
-    model.language = core
+    model.language = language
     for part in (part for part in PARTS if hasattr(model, part)):
+        if part not in adapter.parts and base is not None and hasattr(base, part):
+            setattr(model, part, getattr(base, part))
+            continue
         if part not in adapter.parts:
             raise InputError(adapter.directory, f"holds {', '.join(adapter.parts)}, but no {part}")
         _check_names(adapter, part, getattr(model, part))

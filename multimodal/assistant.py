@@ -4,7 +4,7 @@ Answers come in pieces of whole characters. A dialogue that goes on (`stream`) r
 alone; questions and captions each start anew, so that no answer depends on what was asked before.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -26,6 +26,9 @@ from multimodal.model import MultimodalLlama
 from multimodal.pictures import Picture, open_picture
 from multimodal.processor import Encoded, Message, Processor
 from multimodal.session import MultimodalSession
+from multimodal.transcript import Transcript
+from multimodal.transcription import Hearing, TranscriptionConfig, named
+from speech.audio import Audio
 
 CAPTION_REQUEST = "Describe the picture."
 """What is asked for a caption."""
@@ -60,7 +63,7 @@ def load(
 
 
 class Assistant:
-    """Captions, answers and talks."""
+    """Captions, answers, transcribes, translates and talks."""
 
     def __init__(self, model: MultimodalLlama, *, companions: Path) -> None:
         """Put a model to use.
@@ -82,6 +85,8 @@ class Assistant:
         self.model = model
         self.processor = Processor(tokenizer, model.config, date=template_date(companions))
         self.generation = GenerationConfig.from_directory(companions, tokenizer=tokenizer)
+        self.transcription = TranscriptionConfig()
+        """How recordings are cut and answered."""
         self._companions = companions
         self._conversation = Conversation(model)
 
@@ -119,7 +124,7 @@ class Assistant:
             InputError: a picture is unusable.
         """
         if isinstance(picture, list):
-            return self._answer_all(self._caption_prompt(each, request) for each in picture)
+            return self._answers(self._caption_prompt(each, request) for each in picture)
         return "".join(self.stream_caption(picture, request=request))
 
     @overload
@@ -135,7 +140,7 @@ class Assistant:
             InputError: a picture is unusable, or the question too long.
         """
         if isinstance(picture, list):
-            return self._answer_all(self._prompt(_turn(each, question)) for each in picture)
+            return self.answer_all(_turn(each, question) for each in picture)
         return "".join(self.stream_answer(picture, question))
 
     def stream_caption(
@@ -155,10 +160,11 @@ class Assistant:
 
         Args:
             messages: each with `role` and `content`, which is a text or a list of parts:
-                `{"type": "text", "text": ...}`, `{"type": "image", "image": picture}`.
+                `{"type": "text", "text": ...}`, `{"type": "image", "image": picture}`,
+                `{"type": "audio", "audio": recording}`.
 
         Raises:
-            InputError: a message is malformed, a picture unusable, or all of it too long.
+            InputError: a message is malformed, a medium unusable, or all of it too long.
         """
         prompt = self._prompt(messages)
         # Another stream that starts before this one ends gets a conversation of its own.
@@ -167,6 +173,65 @@ class Assistant:
             yield from self._stream(prompt, conversation)
         finally:
             self._conversation = conversation
+
+    def transcribe(self, recording: Audio, *, language: str | None = None) -> Transcript:
+        """Write down what a recording says.
+
+        Args:
+            recording: a path, bytes, or an array with its rate; of any length.
+            language: English name or code of the language that is spoken; the model is asked for
+                it by default.
+
+        Returns:
+            The text, its segments with their times, and the language.
+
+        Raises:
+            InputError: the recording is unusable, the language unknown, or the model cannot hear.
+        """
+        return self._heard(self.hearing(recording, language=language))
+
+    def translate(self, recording: Audio, *, to: str = "English") -> Transcript:
+        """Say in another language what a recording says.
+
+        Args:
+            recording: a path, bytes, or an array with its rate; of any length.
+            to: English name or code of the language to translate into.
+
+        Raises:
+            InputError: the recording is unusable, the language unknown, or the model cannot hear.
+        """
+        return self._heard(self.hearing(recording, to=to))
+
+    def hearing(
+        self, recording: Audio, *, language: str | None = None, to: str | None = None
+    ) -> Hearing:
+        """A transcription, or with ``to`` a translation, whose text can be read as it is written.
+
+        Raises:
+            InputError: a language is unknown, or the model cannot hear.
+        """
+        if self.model.config.speech_encoder is None:
+            raise InputError(self._companions, "this model cannot hear: it has no speech parts")
+        return Hearing(
+            model=self.model,
+            processor=self.processor,
+            generation=self.generation,
+            config=self.transcription,
+            source=recording,
+            language=named(language),
+            to=named(to),
+        )
+
+    def answer_all(self, dialogues: Iterable[Sequence[Message]]) -> list[str]:
+        """Answer dialogues that have nothing to do with each other, some at a time.
+
+        Args:
+            dialogues: each as for `stream`.
+
+        Raises:
+            InputError: as for `stream`, about the first that is at fault.
+        """
+        return self._answers(self._prompt(dialogue) for dialogue in dialogues)
 
     def look(self, picture: Picture, question: str) -> tuple[str, Image.Image]:
         """Answer a question, and draw what was looked at while answering.
@@ -194,6 +259,11 @@ class Assistant:
             InputError: something stands there that would be lost.
         """
         save_model(self.model, directory, self.processor.tokenizer, companions=self._companions)
+
+    def _heard(self, hearing: Hearing) -> Transcript:
+        for _ in hearing.pieces():
+            pass
+        return hearing.transcript()
 
     def _prompt(self, messages: Sequence[Message]) -> Encoded:
         return self.processor.encode(messages, train=False)
@@ -230,7 +300,7 @@ class Assistant:
         if rest := text.finish():
             yield rest
 
-    def _answer_all(self, prompts: Iterator[Encoded]) -> list[str]:
+    def _answers(self, prompts: Iterator[Encoded]) -> list[str]:
         """Answer prompts in batches; each row's answer is the one that it gets alone."""
         answers = []
         while rows := list(islice(prompts, BATCH_SIZE)):

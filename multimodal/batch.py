@@ -41,8 +41,30 @@ class Images:
 
 
 @dataclass(kw_only=True)
+class Recordings:
+    """The recordings of a batch."""
+
+    waveforms: Tensor
+    """Mono at 16 kHz, [recordings, samples] float32, padded with zeros on the right."""
+    lengths: Tensor
+    """Real samples of each, [recordings] int64."""
+    rows: Tensor
+    """Batch row that each recording stands in, [recordings] int64, rising."""
+
+    def to(
+        self, device: Any = None, *, dtype: torch.dtype | None = None, non_blocking: bool = False
+    ) -> "Recordings":
+        """Move to a device; samples stay float32, whatever type the model computes in."""
+        return _moved(self, device, None, non_blocking)
+
+    def pin_memory(self) -> "Recordings":
+        """Page-locked copies, for asynchronous transfer."""
+        return _pinned(self)
+
+
+@dataclass(kw_only=True)
 class Batch:
-    """Rows of tokens, what they are trained on, and the pictures that they see."""
+    """Rows of tokens, what they are trained on, the pictures they see, the recordings they hear."""
 
     tokens: Tensor
     """[batch, tokens] int64, padded on the right."""
@@ -55,6 +77,9 @@ class Batch:
     images: Images | None = None
     visible: Tensor | None = None
     """Whether a token may see the m-th picture of its row, [batch, tokens, images] bool."""
+    recordings: Recordings | None = None
+    spoken: Tensor | None = None
+    """Where embeddings of the row's recordings stand in place of tokens, [batch, tokens] bool."""
 
     @property
     def num_targets(self) -> int:
@@ -74,7 +99,7 @@ class Batch:
 
 def _moved(part: Any, device: Any, dtype: torch.dtype | None, non_blocking: bool) -> Any:
     def move(value: Any) -> Any:
-        if isinstance(value, Images):
+        if isinstance(value, Images | Recordings):
             return value.to(device, dtype=dtype, non_blocking=non_blocking)
         if isinstance(value, Tensor):
             kind = dtype if value.is_floating_point() else None

@@ -125,6 +125,7 @@ def load_model(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
+    without: MultimodalConfig | None = None,
 ) -> MultimodalLlama:
     """A model in eval mode from a directory of ours, of Llama 3.x or of Llama 3.2 Vision.
 
@@ -132,11 +133,16 @@ def load_model(
         directory: told by its content; Llama gives a model without image parts.
         device: where the weights go.
         dtype: what they are cast to; None keeps the type they are stored in.
+        without: leave out the image parts, or the speech parts, that this config has.
 
     Raises:
         InputError: what is wrong with which file.
     """
     config, stored = open_model(Path(directory))
+    if without is not None and without.image_encoder is not None:
+        config = config.without_image_parts()
+    if without is not None and without.speech_encoder is not None:
+        config = config.without_speech_parts()
     with torch.device("meta"):
         model = MultimodalLlama(config)
     fill(model, stored, device=device, dtype=dtype)

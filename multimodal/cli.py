@@ -18,7 +18,9 @@ from language.errors import InputError
 VERBS = {
     "caption": ("caption", "say what pictures show"),
     "ask": ("ask", "answer a question about pictures"),
-    "chat": ("chat", "talk, with or without pictures"),
+    "transcribe": ("transcribe", "write down what recordings say"),
+    "translate": ("translate", "say in another language what recordings say"),
+    "chat": ("chat", "talk, with or without pictures and recordings"),
     "convert": ("convert", "turn a model directory into another layout"),
     "info": ("info", "say what a model directory or a config is"),
     "fit": ("training", "train from a YAML config"),
@@ -82,12 +84,12 @@ def _run(words: list[str]) -> int:
 
 
 def _overview() -> str:
-    lines = [f"  {verb:<9} {what}" for verb, (_, what) in VERBS.items()]
+    lines = [f"  {verb:<10} {what}" for verb, (_, what) in VERBS.items()]
     return "\n".join(
         [
             "usage: openherd VERB ...",
             "",
-            "A multimodal Llama 3: a frozen language core that sees through adapters.",
+            "A multimodal Llama 3: a frozen language core that sees and hears through adapters.",
             "",
             *lines,
             "",

@@ -1,10 +1,14 @@
-"""The composition as a config: the core, what is added to it, and how pictures reach it."""
+"""The composition as a config: the core, what is added to it, and how media reach it."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from language.config import LLAMA_CONFIGS, LlamaConfig
 from language.config_dict import config_from_dict, config_to_dict
+from multimodal.prompts import SpeechPrompts
+from speech.adapter import SPEECH_ADAPTERS, SpeechAdapterConfig
+from speech.conformer import CONFORMERS
+from speech.encoder import SpeechEncoderConfig
 from vision.adapter import ImageAdapterConfig
 from vision.encoder import IMAGE_ENCODERS, ImageEncoderConfig
 from vision.tiles import TilesConfig
@@ -12,7 +16,7 @@ from vision.tiles import TilesConfig
 
 @dataclass(frozen=True, kw_only=True)
 class MultimodalConfig:
-    """A language core and the image parts beside it; without them it is the core alone."""
+    """A language core, and the image and speech parts beside it; any of these may be missing."""
 
     language: LlamaConfig
     image_encoder: ImageEncoderConfig | None = None
@@ -23,8 +27,35 @@ class MultimodalConfig:
     """Trainable embeddings beside the frozen table, for ids from language.vocab_size on."""
     visibility: Literal["until_next", "all_before"] = "until_next"
     """Pictures that a token sees: the latest run of them (Llama 3.2), or every one before it."""
+    speech_encoder: SpeechEncoderConfig | None = None
+    speech_adapter: SpeechAdapterConfig | None = None
+    speech_prompts: SpeechPrompts = SpeechPrompts()
+    """What the speech parts were trained to be told."""
+    max_seconds: float = 60.0
+    """Longest recording that is heard at once; longer ones are refused, or cut by who asks."""
 
     def __post_init__(self) -> None:
+        self._check_image_parts()
+        self._check_speech_parts()
+
+    def _check_speech_parts(self) -> None:
+        encoder, adapter = self.speech_encoder, self.speech_adapter
+        if (encoder is None) != (adapter is None):
+            raise ValueError("speech_encoder and speech_adapter come together or not at all")
+        if encoder is None or adapter is None:
+            return
+        if adapter.input_dim != encoder.dim:
+            raise ValueError(
+                f"speech_adapter.input_dim ({adapter.input_dim}) must equal the encoder's width "
+                f"({encoder.dim})"
+            )
+        if adapter.output_dim != self.language.dim:
+            raise ValueError(
+                f"speech_adapter.output_dim ({adapter.output_dim}) must equal language.dim "
+                f"({self.language.dim})"
+            )
+
+    def _check_image_parts(self) -> None:
         parts = (self.image_encoder, self.image_adapter, self.tiles)
         if any(part is None for part in parts):
             if any(part is not None for part in parts):
@@ -58,6 +89,42 @@ class MultimodalConfig:
                 f"tiles.max_num_tiles ({self.tiles.max_num_tiles}) is more than the encoder's "
                 f"({self.image_encoder.max_num_tiles})"
             )
+
+    def without_image_parts(self) -> "MultimodalConfig":
+        """The same model with nothing to see with."""
+        return replace(self, image_encoder=None, image_adapter=None, tiles=None, extra_tokens=0)
+
+    def without_speech_parts(self) -> "MultimodalConfig":
+        """The same model with nothing to hear with."""
+        return replace(
+            self,
+            speech_encoder=None,
+            speech_adapter=None,
+            speech_prompts=SpeechPrompts(),
+            max_seconds=60.0,
+        )
+
+    def joined(self, other: "MultimodalConfig") -> "MultimodalConfig":
+        """This model with whichever parts ``other`` has in place of its own."""
+        joined = self
+        if other.image_encoder is not None:
+            joined = replace(
+                joined,
+                image_encoder=other.image_encoder,
+                image_adapter=other.image_adapter,
+                tiles=other.tiles,
+                extra_tokens=other.extra_tokens,
+                visibility=other.visibility,
+            )
+        if other.speech_encoder is not None:
+            joined = replace(
+                joined,
+                speech_encoder=other.speech_encoder,
+                speech_adapter=other.speech_adapter,
+                speech_prompts=other.speech_prompts,
+                max_seconds=other.max_seconds,
+            )
+        return joined
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``config.json``."""
@@ -93,6 +160,16 @@ def released_adapter(core: LlamaConfig, *, feature_dim: int) -> ImageAdapterConf
     return replace(paper_adapter(core, feature_dim=feature_dim), positions=positions)
 
 
+def paper_speech(core: str) -> tuple[SpeechEncoderConfig, SpeechAdapterConfig]:
+    """The paper's speech parts beside the core of a size, "8b" or "70b" (section 8.2)."""
+    return SpeechEncoderConfig(conformer=CONFORMERS["1b"]), SPEECH_ADAPTERS[core]
+
+
+def _with_speech(config: MultimodalConfig, size: str) -> MultimodalConfig:
+    encoder, adapter = paper_speech(size)
+    return replace(config, speech_encoder=encoder, speech_adapter=adapter)
+
+
 def _paper(core: LlamaConfig) -> MultimodalConfig:
     encoder = IMAGE_ENCODERS["vit-h-14"]
     return MultimodalConfig(
@@ -119,6 +196,8 @@ def _released(core: LlamaConfig) -> MultimodalConfig:
 MULTIMODAL_CONFIGS: dict[str, MultimodalConfig] = {
     "8b": _paper(LLAMA_CONFIGS["3.1-8b"]),
     "70b": _paper(LLAMA_CONFIGS["3.1-70b"]),
+    "8b-speech": _with_speech(MultimodalConfig(language=LLAMA_CONFIGS["3.1-8b"]), "8b"),
+    "70b-speech": _with_speech(MultimodalConfig(language=LLAMA_CONFIGS["3.1-70b"]), "70b"),
     "405b": _paper(LLAMA_CONFIGS["3.1-405b"]),
     "llama-3.2-11b": _released(LLAMA_CONFIGS["3.1-8b"]),
     "llama-3.2-90b": _released(LLAMA_CONFIGS["3.1-70b"]),

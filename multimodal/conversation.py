@@ -1,4 +1,4 @@
-"""A dialogue that keeps what it has read: a further turn costs its own tokens and pictures alone.
+"""A dialogue that keeps what it has read: a further turn costs its own tokens and media alone.
 
 The keys and values of a picture are computed once and serve the whole dialogue (paper section 7.2).
 The kept part is whatever the new prompt has in common with what was read, so the answer is the one
@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from multimodal.batch import Batch, Images
+from multimodal.batch import Batch, Images, Recordings
 from multimodal.model import MultimodalLlama
 from multimodal.session import MultimodalSession
 
@@ -24,6 +24,7 @@ class Conversation:
         self.session: MultimodalSession | None = None
         self._tokens: list[int] = []
         self._images: Images | None = None
+        self._recordings: Recordings | None = None
 
     def read(self, batch: Batch, *, max_new_tokens: int) -> tuple[MultimodalSession, Tensor]:
         """Read a prompt of one row, as little of it as is new.
@@ -38,34 +39,40 @@ class Conversation:
         assert len(batch.tokens) == 1
         tokens = batch.tokens[0].tolist()
         wanted = len(tokens) + max_new_tokens
-        known = self._known(tokens, batch.images)
+        known = self._known(tokens, batch)
         # A reading that fails half-way leaves nothing that a later one could build on.
         session, self.session = self.session, None
         if session is None or known == 0 or wanted > session.cache.max_length:
             known = 0
-            self._images = None
+            self._images = self._recordings = None
             length = min(2 * wanted, max(wanted, self.model.config.language.max_positions))
             session = MultimodalSession(self.model, batch_size=1, max_length=length)
         session.cache.lengths = [known]
         num_known_images = 0 if self._images is None else len(self._images.arrangements)
+        num_known_recordings = 0 if self._recordings is None else len(self._recordings.lengths)
         new = replace(
             batch,
             tokens=batch.tokens[:, known:],
             lengths=batch.lengths - known,
             images=_from(batch.images, num_known_images),
             visible=None if batch.visible is None else batch.visible[:, known:],
+            recordings=_recordings_from(batch.recordings, num_known_recordings),
+            spoken=None if batch.spoken is None else batch.spoken[:, known:],
         )
         logits = session.prefill(new)
-        self.session, self._tokens, self._images = session, tokens, batch.images
+        self.session, self._tokens = session, tokens
+        self._images, self._recordings = batch.images, batch.recordings
         return session, logits
 
     def extend(self, token: int) -> None:
         """Note a token that was appended to the session."""
         self._tokens.append(token)
 
-    def _known(self, tokens: list[int], images: Images | None) -> int:
-        """Count the leading tokens that need not be read again; 0 if a picture differs."""
-        if self.session is None or not _starts_with(images, self._images):
+    def _known(self, tokens: list[int], batch: Batch) -> int:
+        """Count the leading tokens that need not be read again; 0 if a medium differs."""
+        if self.session is None or not _starts_with(batch.images, self._images):
+            return 0
+        if not _recordings_start_with(batch.recordings, self._recordings):
             return 0
         kept = self._tokens[: self.session.cache.lengths[0]]
         same = 0
@@ -73,9 +80,9 @@ class Conversation:
             if old != new:
                 break
             same += 1
-        is_image = self.model.config.language.vocab_size
-        if any(token >= is_image for token in kept[same:]):
-            return 0  # a picture of the session is no longer in the dialogue
+        is_medium = self.model.config.language.vocab_size
+        if any(token >= is_medium for token in kept[same:]):
+            return 0  # a medium of the session is no longer in the dialogue
         return same
 
 
@@ -87,6 +94,30 @@ def _starts_with(images: Images | None, known: Images | None) -> bool:
     return torch.equal(
         images.arrangements[: len(known.arrangements)], known.arrangements
     ) and torch.equal(images.tiles[: len(known.tiles)], known.tiles)
+
+
+def _recordings_start_with(recordings: Recordings | None, known: Recordings | None) -> bool:
+    if known is None:
+        return True
+    if recordings is None or len(recordings.lengths) < len(known.lengths):
+        return False
+    if not torch.equal(recordings.lengths[: len(known.lengths)], known.lengths):
+        return False
+    longest = int(known.lengths.max())
+    ours = recordings.waveforms[: len(known.lengths), :longest]
+    return torch.equal(ours, known.waveforms[:, :longest])
+
+
+def _recordings_from(recordings: Recordings | None, first: int) -> Recordings | None:
+    """Return the recordings from the given one on, or None if there are no more."""
+    if recordings is None or first == len(recordings.lengths):
+        return None
+    lengths = recordings.lengths[first:]
+    return Recordings(
+        waveforms=recordings.waveforms[first:, : int(lengths.max())],
+        lengths=lengths,
+        rows=recordings.rows[first:],
+    )
 
 
 def _from(images: Images | None, first: int) -> Images | None:

@@ -7,8 +7,8 @@ import torch
 
 from language.directories import whole
 from language.errors import InputError
-from multimodal.adapter_checkpoint import load_adapter
-from multimodal.checkpoint import kind_of, load_core, load_model
+from multimodal.adapter_checkpoint import load_adapter, open_adapter
+from multimodal.checkpoint import kind_of, load_model
 from multimodal.model import MultimodalLlama
 
 TINY = Path(__file__).parent / "_tiny"
@@ -52,7 +52,8 @@ def load_weights(
 
     Args:
         directory: a model or an adapter.
-        core: the core's directory, for an adapter.
+        core: the core's directory, for an adapter; what else it holds stays, such as the parts for
+            pictures where the adapter brings those for speech.
         device: where the weights go.
         dtype: "auto" is bfloat16 on a GPU and float32 without one; None keeps the stored type.
 
@@ -65,8 +66,10 @@ def load_weights(
         return load_model(directory, device=place, dtype=kind)
     if kind_of(directory) != "adapter":
         raise InputError(directory, "a whole model, which goes with no other core")
-    language = load_core(core, device=place)  # as stored: the adapter knows it by its numbers
-    model = load_adapter(directory, language, device=place, dtype=kind)
+    brings = open_adapter(directory).config
+    # As stored: the adapter knows the core by its numbers.
+    base = load_model(core, device=place, without=brings)
+    model = load_adapter(directory, base, device=place, dtype=kind)
     return model if kind is None else model.to(kind)
 
 

@@ -1,7 +1,8 @@
-"""The composition: a frozen Llama core that looks at pictures through adapter layers (section 7).
+"""The composition: a frozen Llama core that sees through adapter layers and hears in its input.
 
-``MultimodalLlama.hidden_states`` walks the core's blocks and calls an adapter layer at the
-positions that the config names. Without pictures the walk is the core's own, to the last bit.
+``MultimodalLlama.walk`` goes over the core's blocks and calls an adapter layer at the
+positions that the config names (section 7); embeddings of speech stand among those of the tokens
+(section 8). Without media the walk is the core's own, to the last bit.
 """
 
 from collections.abc import Callable
@@ -12,8 +13,11 @@ from torch.utils.checkpoint import checkpoint
 
 from language.cache import KeyValueCache
 from language.model import Llama
-from multimodal.batch import Batch, Images
+from multimodal.batch import Batch, Images, Recordings
 from multimodal.config import MultimodalConfig
+from speech.adapter import SpeechAdapter
+from speech.encoder import build_encoder
+from speech.frames import Frames
 from vision.adapter import (
     CrossAttentionContext,
     CrossAttentionLayer,
@@ -25,10 +29,12 @@ from vision.encoder import ImageEncoder
 
 Look = Callable[[CrossAttentionLayer, Tensor, Tensor, CrossAttentionContext], None]
 """Called with a layer, its input, its keys and the mask, just before the layer runs."""
+Change = Callable[[Frames], Frames]
+"""What training does to the features of recordings, such as masking some."""
 
 
 class MultimodalLlama(nn.Module):
-    """Tokens and pictures in, next-token logits out."""
+    """Tokens, pictures and recordings in, next-token logits out."""
 
     def __init__(self, config: MultimodalConfig) -> None:
         """Build under ``torch.device("meta")`` where weights are read from a file anyway."""
@@ -40,17 +46,23 @@ class MultimodalLlama(nn.Module):
         if config.image_encoder is not None and config.image_adapter is not None:
             self.image_encoder = ImageEncoder(config.image_encoder)
             self.image_adapter = ImageAdapter(config.image_adapter)
+        if config.speech_encoder is not None and config.speech_adapter is not None:
+            self.speech_encoder = build_encoder(config.speech_encoder)
+            self.speech_adapter = SpeechAdapter(config.speech_adapter)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits of the token after each position, [batch, tokens, vocabulary].
 
         Raises:
-            ValueError: pictures for a model that has no image parts.
+            ValueError: media for a model that lacks their parts.
         """
         batch = batch.to(self.language.embedding.weight.device)
         memory = None if batch.images is None else self.remember(batch.images, len(batch.tokens))
-        hidden = self.hidden_states(
-            batch.tokens, documents=batch.documents, memory=memory, visible=batch.visible
+        hidden = self.walk(
+            self.embed_batch(batch),
+            documents=batch.documents,
+            memory=memory,
+            visible=batch.visible,
         )
         return self.language.logits(hidden)
 
@@ -63,6 +75,35 @@ class MultimodalLlama(nn.Module):
             features, images=images.of_tiles, rows=images.rows, batch_size=batch_size
         )
 
+    def hear(self, recordings: Recordings, *, change: Change | None = None) -> Tensor:
+        """Embeddings of recordings, each between the two special ones, [positions, dim].
+
+        They stand in the order of the recordings, :meth:`Processor.num_positions` for each.
+
+        Args:
+            recordings: of the batch.
+            change: what becomes of the features before they are encoded, in training.
+        """
+        if self.config.speech_encoder is None:
+            raise ValueError("this model has no speech encoder: it cannot hear")
+        encoder, adapter = self.speech_encoder, self.speech_adapter
+        features = encoder.features(recordings.waveforms, recordings.lengths)
+        features = features if change is None else change(features)
+        kind = next(encoder.parameters()).dtype
+        features = Frames(values=features.values.to(kind), lengths=features.lengths)
+        return enclosed(adapter(encoder(features)), adapter.start, adapter.end)
+
+    def embed_batch(self, batch: Batch, *, change: Change | None = None) -> Tensor:
+        """Embeddings [batch, tokens, dim] of tokens, those of recordings in their places."""
+        if batch.recordings is None:
+            return self.embed(batch.tokens)
+        assert batch.spoken is not None, "a batch with recordings says where they stand"
+        heard = self.hear(batch.recordings, change=change)
+        hidden = self.embed(batch.tokens.masked_fill(batch.spoken, 0))
+        if int(batch.spoken.sum()) != len(heard):
+            raise ValueError(f"{int(batch.spoken.sum())} places for {len(heard)} embeddings")
+        return hidden.masked_scatter(batch.spoken.unsqueeze(-1), heard.to(hidden.dtype))
+
     def embed(self, tokens: Tensor) -> Tensor:
         """Embeddings [batch, tokens, dim]: the frozen table's, and the extra ones past its end."""
         if not self.config.extra_tokens:
@@ -72,9 +113,9 @@ class MultimodalLlama(nn.Module):
         extra = self.extra_embedding(beyond.clamp(min=0))
         return torch.where((beyond >= 0).unsqueeze(-1), extra, text)
 
-    def hidden_states(
+    def walk(
         self,
-        tokens: Tensor,
+        hidden: Tensor,
         *,
         documents: Tensor | None = None,
         cache: KeyValueCache | None = None,
@@ -85,7 +126,7 @@ class MultimodalLlama(nn.Module):
         """The walk over the core's blocks and the adapter layers between them.
 
         Args:
-            tokens: [batch, tokens].
+            hidden: embeddings, [batch, tokens, dim].
             documents: packed documents, [batch, tokens].
             cache: continued and filled, but not advanced.
             memory: the pictures' keys and values.
@@ -95,7 +136,6 @@ class MultimodalLlama(nn.Module):
         Returns:
             [batch, tokens, dim], before the core's last norm.
         """
-        hidden = self.embed(tokens)
         context = self.language.context(hidden, documents=documents, cache=cache)
         if memory is None:
             for index in range(len(self.language.blocks)):
@@ -146,11 +186,31 @@ class MultimodalLlama(nn.Module):
             maps.append(layer.attention.weights(normed, key, mask=context.mask))
 
         memory = self.remember(batch.images, len(batch.tokens))
-        self.hidden_states(
-            batch.tokens,
+        self.walk(
+            self.embed_batch(batch),
             documents=batch.documents,
             memory=memory,
             visible=batch.visible,
             look=look,
         )
         return torch.stack(maps), memory
+
+
+def enclosed(frames: Frames, start: Tensor, end: Tensor) -> Tensor:
+    """Embeddings of recordings one after another, each between the two special ones.
+
+    Args:
+        frames: embeddings, [recordings, embeddings, dim].
+        start: stands before each recording's, [dim].
+        end: stands after them, [dim].
+
+    Returns:
+        [positions, dim], two positions more for each recording than it has embeddings.
+    """
+    values, lengths = frames.values, frames.lengths
+    edge = start.to(values.dtype).expand(len(values), 1, -1)
+    values = torch.cat((edge, values, edge), dim=1)
+    positions = torch.arange(values.shape[1], device=values.device)
+    is_end = positions == lengths[:, None] + 1
+    values = torch.where(is_end.unsqueeze(-1), end.to(values.dtype), values)
+    return values[positions <= lengths[:, None] + 1]

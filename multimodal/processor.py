@@ -1,9 +1,12 @@
-"""Messages with pictures as a batch: tokens, targets, tiles, and which token sees which picture.
+"""Messages with media as a batch: tokens, targets, tiles, samples, and who sees what.
 
 A picture is one placeholder token in the text; its pixels stand beside it, and a mask says which
 tokens see it (paper section 7.2; Llama 3.2 Vision's rule: from its own placeholder up to the next
 picture, pictures that follow one another without text between them being seen together). Tokens and
 mask are built together, row by row, so that they cannot disagree.
+
+A recording is as many placeholder tokens as the speech parts will give embeddings for it, the two
+special ones around it included (section 8.2); its samples stand beside the tokens.
 
 Several dialogues about the same pictures become one row of packed documents: the pictures are
 encoded once and no dialogue sees another.
@@ -13,7 +16,7 @@ Letters: T tokens of a row, M pictures of a row.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,14 +24,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import get_worker_info
 
-from language.chat import encode_dialog
+from language.chat import Dialog, MediaSlot, encode_dialog
 from language.errors import InputError
 from language.tokenizer import Tokenizer
-from multimodal.batch import IGNORED, Batch, Images
+from multimodal.batch import IGNORED, Batch, Images, Recordings
 from multimodal.config import MultimodalConfig
 from multimodal.pictures import open_picture
+from speech.adapter import SpeechAdapter
+from speech.audio import read_audio
+from speech.encoder import build_encoder
 from vision.tiles import Tiles, tile_picture
 
 Message = dict[str, Any]
@@ -38,6 +45,9 @@ LONGEST_TOKEN = 256
 
 MAX_IMAGES = 64
 """Most pictures of one row."""
+
+MAX_RECORDINGS = 64
+"""Most recordings of one row."""
 
 
 class TooLongError(InputError):
@@ -58,6 +68,10 @@ class Encoded:
     """The M pictures."""
     visible: NDArray[np.bool_]
     """Which pictures each token sees, [T, M]."""
+    recordings: tuple[Tensor, ...] = ()
+    """Samples of the recordings, each [samples] float32."""
+    spoken: NDArray[np.bool_] | None = None
+    """Which tokens are places of speech embeddings, [T]; None where there is no recording."""
 
 
 class Processor:
@@ -75,7 +89,7 @@ class Processor:
 
         Args:
             tokenizer: the model's.
-            config: says how pictures are cut and who sees them.
+            config: says how pictures are cut and who sees them, and how recordings are heard.
             max_tokens: longest row; by default as many tokens as the core has positions.
             date: for the date lines of dialogues; see `language.chat.template_date`.
         """
@@ -83,12 +97,17 @@ class Processor:
         self.config = config
         self.max_tokens = max_tokens or config.language.max_positions
         self.date = date
+        self._hearing: tuple[Any, SpeechAdapter] | None = None
+        if config.speech_encoder is not None and config.speech_adapter is not None:
+            with torch.device("meta"):  # asked for numbers alone
+                parts = build_encoder(config.speech_encoder), SpeechAdapter(config.speech_adapter)
+            self._hearing = parts
 
     def __call__(self, messages: Sequence[Message]) -> Batch:
         """A prompt: the messages, and the header of the assistant's answer.
 
         Raises:
-            InputError: a picture is unusable, or there are more tokens than fit.
+            InputError: a medium is unusable, or there are more tokens than fit.
         """
         return self.collate([self.encode(messages, train=False)])
 
@@ -116,14 +135,61 @@ class Processor:
             encode_dialog(dialogue, self.tokenizer, add_header=not train, date=self.date)
             for dialogue in dialogues
         ]
-        for slot in (slot for dialogue in encoded for slot in dialogue.media):
-            if slot.kind != "image":
-                raise InputError("messages", f"this model takes no part of type {slot.kind!r}")
-        return self._row(
-            [dialogue.tokens for dialogue in encoded],
-            [dialogue.loss_mask for dialogue in encoded],
-            [[(slot.position, slot.item) for slot in dialogue.media] for dialogue in encoded],
+        recordings: list[Tensor] = []
+        placed = [self._with_recordings(dialogue, recordings) for dialogue in encoded]
+        row = self._row(
+            [dialogue.tokens for dialogue in placed],
+            [dialogue.loss_mask for dialogue in placed],
+            [[(slot.position, slot.item) for slot in dialogue.media] for dialogue in placed],
         )
+        if not recordings:
+            return row
+        spoken = row.tokens == self.tokenizer.audio_id
+        return replace(row, recordings=tuple(recordings), spoken=spoken)
+
+    def num_positions(self, num_samples: int) -> int:
+        """Tokens that a recording of so many samples at 16 kHz takes, special ones included.
+
+        Raises:
+            InputError: this model cannot hear.
+        """
+        encoder, adapter = self._parts_that_hear()
+        return int(adapter.num_tokens(encoder.num_frames(num_samples))) + 2
+
+    @property
+    def max_seconds(self) -> float:
+        """Longest recording that is heard at once."""
+        encoder, _ = self._parts_that_hear()
+        return min(self.config.max_seconds, encoder.max_seconds)
+
+    def _parts_that_hear(self) -> tuple[Any, SpeechAdapter]:
+        if self._hearing is None:
+            raise InputError("messages", "a recording, but this model has no ears: no speech parts")
+        return self._hearing
+
+    def _with_recordings(self, dialog: Dialog, recordings: list[Tensor]) -> Dialog:
+        """The dialog with as many placeholders as its recordings need, which are appended."""
+        heard = [slot for slot in dialog.media if slot.kind == "audio"]
+        if not heard:
+            return dialog
+        out, start = Dialog(), 0
+        for slot in dialog.media:
+            out.tokens += dialog.tokens[start : slot.position]
+            out.loss_mask += dialog.loss_mask[start : slot.position]
+            start = slot.position
+            if slot.kind != "audio":
+                moved = MediaSlot(kind=slot.kind, position=len(out.tokens), item=slot.item)
+                out.media.append(moved)
+                continue
+            if len(recordings) == MAX_RECORDINGS:
+                raise InputError("messages", f"more than {MAX_RECORDINGS} recordings in one row")
+            samples = read_audio(slot.item, max_seconds=self.max_seconds)
+            recordings.append(samples)
+            out.add([self.tokenizer.audio_id] * self.num_positions(len(samples)), learned=False)
+            start += 1
+        out.tokens += dialog.tokens[start:]
+        out.loss_mask += dialog.loss_mask[start:]
+        return out
 
     def encode_caption(self, picture: Any, text: str | None = None) -> Encoded:
         """A picture and the text that goes with it, as the base model is trained (section 7.4).
@@ -137,7 +203,6 @@ class Processor:
             TooLongError: there are more tokens than fit.
         """
         tokenizer = self.tokenizer
-        assert tokenizer.image_id is not None, "a tokenizer for pictures has <|image|>"
         tokens = [tokenizer.image_id, tokenizer.bos_id]
         if text is not None:
             self._check_characters(len(text))
@@ -211,7 +276,7 @@ class Processor:
 
 
 def collate(rows: Sequence[Encoded], *, pad_id: int) -> Batch:
-    """Pad rows to the longest and put their pictures one after another."""
+    """Pad rows to the longest and put their pictures and recordings one after another."""
     length = max(len(row.tokens) for row in rows)
     num_images = max(len(row.images) for row in rows)
 
@@ -238,6 +303,16 @@ def collate(rows: Sequence[Encoded], *, pad_id: int) -> Batch:
             tiles=_joined([tiles.pixels for _, tiles in images]),
             arrangements=torch.tensor([tiles.arrangement for _, tiles in images]),
             rows=torch.tensor([i for i, _ in images]),
+        )
+    if any(row.recordings for row in rows):
+        recordings = [(i, samples) for i, row in enumerate(rows) for samples in row.recordings]
+        none = np.zeros(0, dtype=bool)
+        spoken = [none if row.spoken is None else row.spoken for row in rows]
+        batch.spoken = padded(spoken, 0).bool()
+        batch.recordings = Recordings(
+            waveforms=pad_sequence([samples for _, samples in recordings], batch_first=True),
+            lengths=torch.tensor([len(samples) for _, samples in recordings]),
+            rows=torch.tensor([i for i, _ in recordings]),
         )
     return batch
 

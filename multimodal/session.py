@@ -1,4 +1,4 @@
-"""A running dialogue: what was read and seen so far, kept so that each new token costs one token.
+"""A running dialogue: what was read, seen and heard is kept, so that a new token costs one token.
 
 Pictures are encoded when they come, and their keys and values serve every later token and turn
 (paper section 7.2).
@@ -30,8 +30,8 @@ class MultimodalSession:
         """Read a prompt, or the next turn of a dialogue with its new pictures.
 
         Args:
-            batch: the new tokens alone; ``visible`` speaks of all pictures of the dialogue, those
-                of earlier turns first.
+            batch: the new tokens and recordings alone; ``visible`` speaks of all pictures of the
+                dialogue, those of earlier turns first.
 
         Returns:
             Logits [batch, vocabulary] after the last token of each row.
@@ -39,7 +39,7 @@ class MultimodalSession:
         if batch.images is not None:
             seen = self.model.remember(batch.images, len(batch.tokens))
             self._memory = seen if self._memory is None else self._memory.extend(seen)
-        return self._read(batch.tokens, batch.lengths, batch.visible)
+        return self._read(self.model.embed_batch(batch), batch.lengths, batch.visible)
 
     @torch.no_grad()
     def append(self, tokens: Tensor, *, lengths: Tensor | None = None) -> Tensor:
@@ -55,27 +55,27 @@ class MultimodalSession:
         visible = None
         if self._visible is not None:
             visible = self._visible[:, None].expand(-1, tokens.shape[1], -1)
-        return self._read(tokens, lengths, visible)
+        return self._read(self.model.embed(tokens), lengths, visible)
 
-    def _read(self, tokens: Tensor, lengths: Tensor | None, visible: Tensor | None) -> Tensor:
-        num_tokens = tokens.shape[1]
-        num_new = [num_tokens] * len(tokens) if lengths is None else lengths.tolist()
+    def _read(self, embedded: Tensor, lengths: Tensor | None, visible: Tensor | None) -> Tensor:
+        batch_size, num_tokens, _ = embedded.shape
+        num_new = [num_tokens] * batch_size if lengths is None else lengths.tolist()
         needs_mask = max(self.cache.lengths) > 0 or (self._memory and self._memory.num_images > 1)
         piece = PIECE if needs_mask else num_tokens
-        last = torch.tensor(num_new, device=tokens.device) - 1
+        last = torch.tensor(num_new, device=embedded.device) - 1
         ends = []
         for start in range(0, num_tokens, piece):
             part = slice(start, start + piece)
-            hidden = self.model.hidden_states(
-                tokens[:, part],
+            hidden = self.model.walk(
+                embedded[:, part],
                 cache=self.cache,
                 memory=self._memory,
                 visible=None if visible is None else visible[:, part],
             )
             width = hidden.shape[1]
             self.cache.advance([min(max(count - start, 0), width) for count in num_new])
-            ends.append(hidden[torch.arange(len(tokens)), (last - start).clamp(0, width - 1)])
-        rows = torch.arange(len(tokens), device=tokens.device)
+            ends.append(hidden[torch.arange(batch_size), (last - start).clamp(0, width - 1)])
+        rows = torch.arange(batch_size, device=embedded.device)
         if visible is not None:
             self._visible = visible[rows, last]
         return self.model.language.logits(torch.stack(ends)[last // piece, rows])

@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MAY_IMPORT = {
     "language": {"language"},
     "vision": {"language", "vision"},
-    "multimodal": {"language", "vision", "multimodal"},
+    "speech": {"language", "speech"},
+    "multimodal": {"language", "vision", "speech", "multimodal"},
 }
 MODULES = [path for name in MAY_IMPORT for path in sorted((ROOT / name).rglob("*.py"))]
 HEAVY = ("torch", "lightning", "transformers", "tokenizers", "timm", "open_clip", "webdataset")

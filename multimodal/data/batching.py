@@ -6,8 +6,10 @@ the stream are sorted by cost, cut into batches, and the batches shuffled. Sorti
 from the index alone, never at the samples.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,6 +17,34 @@ from multimodal.data.order import Integers, Mixture, hashed
 
 Cost = Callable[[int, int], float]
 """What the sample at (source, index) costs; only the order of costs matters."""
+
+
+class Plan(Protocol):
+    """Which samples each global batch is made of."""
+
+    mixture: Mixture
+    once: bool
+    """One pass, for validation; otherwise without end."""
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches in an epoch."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the order, beside the mixture."""
+
+    def batch(self, step: int) -> Integers:
+        """Position, source, and number in the source of each sample, [samples, 3]."""
+
+    def substitutes(self, step: int, position: int) -> Iterator[tuple[int, int]]:
+        """Source and number of samples that may stand in for one of a batch."""
+
+    def place(self, step: int) -> dict[str, int]:
+        """What the state of a run after this step holds, to go on from there without counting."""
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
 
 
 @dataclass(kw_only=True)
@@ -55,6 +85,23 @@ class BatchPlan:
         if self._latest is None or self._latest[0] != (epoch, window):
             self._latest = (epoch, window), self._batches(epoch, window)
         return self._latest[1][slot]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the order, beside the mixture."""
+        return {"batch_size": self.batch_size}
+
+    def substitutes(self, step: int, position: int) -> Iterator[tuple[int, int]]:
+        """Others of the same source, without end."""
+        for attempt in count():
+            yield self.mixture.substitute(position, attempt=attempt)
+
+    def place(self, step: int) -> dict[str, int]:
+        """Nothing: the window of a step is known from its number."""
+        return {}
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        """Nothing to take over."""
 
     def _batches(self, epoch: int, window: int) -> list[Integers]:
         num_batches = min(self.window, self.batches_per_epoch - window * self.window)

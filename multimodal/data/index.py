@@ -19,7 +19,7 @@ from PIL import Image
 
 from multimodal.pictures import FORMATS
 
-VERSION = 1
+VERSION = 2
 """Part of the name of cached indexes: raised when the array's meaning changes."""
 
 HEADER_BYTES = 2**16
@@ -52,6 +52,8 @@ class Member(NamedTuple):
     height: int = 0
     num_characters: int = 0
     """Length of the text of a record."""
+    seconds: float = 0.0
+    """Duration of a recording, 0 if unknown."""
     fault: int = 0
     """Number in FAULTS."""
 
@@ -89,7 +91,7 @@ def as_array(members: Iterable[Member]) -> Members:
         for number, key, extension, *facts in members
     ]
     widths = [max((len(row[column]) for row in rows), default=1) for column in (1, 2)]
-    kinds = ("i8", f"S{widths[0]}", f"S{widths[1]}", "i8", "i8", "i4", "i4", "i4", "u1")
+    kinds = ("i8", f"S{widths[0]}", f"S{widths[1]}", "i8", "i8", "i4", "i4", "i4", "f8", "u1")
     return np.array(rows, dtype=list(zip(Member._fields, kinds, strict=True)))
 
 

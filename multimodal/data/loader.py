@@ -5,24 +5,27 @@ A worker makes whole batches: it is told a step, works out which samples belong 
 between workers, so their number changes nothing, and to resume is to count from another step.
 
 An unusable sample is replaced by another of its source, drawn by a hash of its position in the
-stream: the same one whichever rank or worker meets it.
+stream: the same one whichever rank or worker meets it. Where batches are bounded in seconds and no
+other sample is short enough, the batch has one row less.
 """
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from language.errors import InputError
-from multimodal.batch import Batch
-from multimodal.data.batching import BatchPlan
+from multimodal.batch import Batch, Recordings
+from multimodal.data.batching import Plan
 from multimodal.data.faults import FaultBudget
-from multimodal.data.samples import Source
+from multimodal.data.samples import Sample, Source
 from multimodal.data.tasks import Task
 from multimodal.processor import TooLongError
+from speech.recordings import SpeechBatch
 
 MAX_ATTEMPTS = 100
 """Substitutes that are tried for one sample."""
@@ -35,6 +38,8 @@ class Report:
     """What a worker found while it made a batch."""
 
     num_sound: int = 0
+    place: dict[str, int] = field(default_factory=dict)
+    """Where the plan stands; see `Plan.place`."""
     broken: list[str] = field(default_factory=list)
     too_long: list[str] = field(default_factory=list)
     failure: InputError | None = None
@@ -45,7 +50,7 @@ class Batches(Dataset[tuple[Any, Report]]):
     """This data rank's part of each global batch, by step."""
 
     def __init__(
-        self, plan: BatchPlan, sources: Sequence[Source], task: Task, *, rank: int, num_ranks: int
+        self, plan: Plan, sources: Sequence[Source], task: Task, *, rank: int, num_ranks: int
     ) -> None:
         """Make batches of ``task`` from ``sources`` as ``plan`` says."""
         self.plan, self.sources, self.task = plan, sources, task
@@ -57,9 +62,16 @@ class Batches(Dataset[tuple[Any, Report]]):
         is_filler = len(mine) == 0  # a last, short batch: every rank must take part in each step
         if is_filler:
             mine = samples[:1]
-        report = Report()
+        report = Report(place=self.plan.place(step))
         try:
-            rows = [self._row(report, *sample) for sample in mine.tolist()]
+            found = [self._row(report, step, *sample) for sample in mine.tolist()]
+            rows = [row for row in found if row is not None]
+            if not rows:
+                raise InputError(
+                    self.sources[int(mine[0, 1])].name,
+                    "all samples of a batch are unusable, and no other is as short; the last: "
+                    f"{(report.broken or report.too_long)[-1]}",
+                )
         except InputError as error:
             report.failure = error
             return None, report
@@ -67,11 +79,16 @@ class Batches(Dataset[tuple[Any, Report]]):
             rows = list(map(self.task.without_loss, rows))
         return self.task.collate(rows), report
 
-    def _row(self, report: Report, position: int, source: int, index: int) -> Any:
-        """The row of a sample, or of the first of its substitutes that can be used."""
-        for attempt in range(MAX_ATTEMPTS):
+    def _row(self, report: Report, step: int, position: int, source: int, index: int) -> Any:
+        """The row of a sample, or of the first of its substitutes that can be used, or None."""
+        substitutes = self.plan.substitutes(step, position)
+        for _ in range(MAX_ATTEMPTS):
             try:
-                row = self.task.encode(self.sources[source].read(index))
+                sample = self.sources[source].read(index)
+                if isinstance(sample, Sample):
+                    draw = self.plan.mixture.draws(np.array([position]))[0]
+                    sample = replace(sample, draw=int(draw))
+                row = self.task.encode(sample)
                 report.num_sound += 1
                 return row
             except TooLongError as error:
@@ -81,7 +98,10 @@ class Batches(Dataset[tuple[Any, Report]]):
             except (OSError, RecursionError, ValueError) as error:  # foreseen nowhere else
                 name = f"{self.sources[source].name}: sample {index}"
                 report.broken.append(str(InputError(name, f"{type(error).__name__}: {error}")))
-            source, index = self.plan.mixture.substitute(position, attempt=attempt)
+            following = next(substitutes, None)
+            if following is None:
+                return None
+            source, index = following
         raise InputError(
             self.sources[source].name,
             f"{MAX_ATTEMPTS} samples in a row are unusable; the last: "
@@ -119,7 +139,8 @@ class Loader:
         self.budget = budget
         self.step = 0
         """Batches handed out since the start of the run."""
-        self._padding = {"tokens": (0, 0), "tiles": (0, 0)}
+        self._place: dict[str, int] = {}
+        self._padding = {"tokens": (0, 0), "tiles": (0, 0), "seconds": (0, 0)}
         self._steps = _Steps(len(self))
         self._loader = DataLoader(
             batches,
@@ -143,8 +164,8 @@ class Loader:
         self._steps.start = self.step
         for batch, report in self._loader:
             self._count(report)
-            if isinstance(batch, Batch):
-                self._measure(batch)
+            self._measure(batch)
+            self._place = report.place
             self.step += 1
             yield batch
 
@@ -160,26 +181,30 @@ class Loader:
         self._padding = dict.fromkeys(self._padding, (0, 0))
         return found
 
-    def state_dict(self) -> dict[str, int]:
-        """Where the run stands: a few integers, the same on every rank."""
+    def state_dict(self) -> dict[str, Any]:
+        """Where the run stands: a few numbers, the same on every rank."""
         plan = self.batches.plan
         return {
             "step": self.step,
-            "batch_size": plan.batch_size,
+            **self._place,
+            **plan.settings,
             "seed": plan.mixture.seed,
             "num_samples": sum(plan.mixture.sizes),
         }
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the batch after those that had been handed out."""
+        plan = self.batches.plan
         now = self.state_dict()
-        for key in ("batch_size", "seed", "num_samples"):
-            if state[key] != now[key]:
+        for key in (*plan.settings, "seed", "num_samples"):
+            if state.get(key) != now[key]:
                 log.warning(
                     "the run to resume had data %s=%s, now it is %s: the order of samples changes",
-                    key, state[key], now[key],
+                    key, state.get(key), now[key],
                 )  # fmt: skip
         self.step = state["step"]
+        self._place = {key: state[key] for key in plan.place(0) if key in state}
+        plan.go_on(state)
 
     def _count(self, report: Report) -> None:
         self.budget.sound(report.num_sound)
@@ -190,7 +215,12 @@ class Loader:
         if report.failure is not None:
             raise report.failure
 
-    def _measure(self, batch: Batch) -> None:
+    def _measure(self, batch: Any) -> None:
+        recordings = batch.recordings if isinstance(batch, Batch) else batch
+        if isinstance(recordings, Recordings | SpeechBatch):
+            self._add("seconds", int(recordings.lengths.sum()), recordings.waveforms.numel())
+        if not isinstance(batch, Batch):
+            return
         self._add("tokens", int(batch.lengths.sum()), batch.tokens.numel())
         if batch.images is not None:
             tiles = batch.images.arrangements.prod(dim=1)

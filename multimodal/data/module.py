@@ -19,7 +19,7 @@ from lightning.pytorch import LightningDataModule
 
 from language.errors import InputError
 from language.tokenizer import load_tokenizer
-from multimodal.data.batching import BatchPlan
+from multimodal.data.batching import BatchPlan, Plan
 from multimodal.data.contrastive import ContrastiveTask
 from multimodal.data.faults import FaultBudget
 from multimodal.data.files import default_cache
@@ -48,6 +48,9 @@ class SourceConfig:
 
 class SampleData(LightningDataModule):
     """Sources, their mixture, and the loaders over them; a subclass says what samples become."""
+
+    batch_key = "batch_size"
+    """What its setting is called that must divide over the data ranks."""
 
     def __init__(
         self,
@@ -98,6 +101,20 @@ class SampleData(LightningDataModule):
         """What samples become."""
         raise NotImplementedError
 
+    def evaluation_task(self) -> Task:
+        """What samples become in validation and test."""
+        return self.task()
+
+    def plan(self, mixture: Mixture, sources: Sequence[Source], task: Task, *, once: bool) -> Plan:
+        """How samples are put into batches, once or without end."""
+        return BatchPlan(
+            mixture=mixture,
+            batch_size=self.batch_size,
+            cost=_Cost(sources, task),
+            window=self.window,
+            once=once,
+        )
+
     def prepare_data(self) -> None:
         """Index everything once on each machine, before the other ranks look for the indexes."""
         for configs in self.configs.values():
@@ -130,23 +147,15 @@ class SampleData(LightningDataModule):
         rank, num_ranks = self._place()
         if self.batch_size % num_ranks:
             raise InputError(
-                "data.batch_size",
+                f"data.{self.batch_key}",
                 f"{self.batch_size} samples do not divide over {num_ranks} data ranks",
             )
         sources = [self.open_source(config) for config in configs]
-        task = self.task()
-        plan = BatchPlan(
-            mixture=Mixture(
-                sizes=tuple(map(len, sources)),
-                weights=weights,
-                seed=self.seed,
-                shuffle=is_train,
-            ),
-            batch_size=self.batch_size,
-            cost=_Cost(sources, task),
-            window=self.window,
-            once=not is_train,
+        task = self.task() if is_train else self.evaluation_task()
+        mixture = Mixture(
+            sizes=tuple(map(len, sources)), weights=weights, seed=self.seed, shuffle=is_train
         )
+        plan = self.plan(mixture, sources, task, once=not is_train)
         return Loader(
             Batches(plan, sources, task, rank=rank, num_ranks=num_ranks),
             num_workers=self.num_workers,
@@ -329,7 +338,7 @@ class TextData(SampleData):
 class _Cost:
     """Cost of a sample by source and index; a class, so that it can be sent to workers."""
 
-    def __init__(self, sources: list[Source], task: Task) -> None:
+    def __init__(self, sources: Sequence[Source], task: Task) -> None:
         self.sources, self.task = sources, task
 
     def __call__(self, source: int, index: int) -> float:

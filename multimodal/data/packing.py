@@ -58,7 +58,7 @@ class PackedText:
 
         Args:
             path: see `find_files`. In a ``.txt`` file a blank line ends a document; JSONL and tar
-                hold ``{"text"}`` or ``{"messages"}``.
+                hold ``{"text"}``, ``{"messages"}`` or the ids ``{"tokens", "learned": spans}``.
             tokenizer: its tokens.
             max_tokens: length of a row. Longer documents are cut into pieces, none of which is
                 dropped; longer dialogues are dropped and counted.
@@ -220,18 +220,36 @@ def _documents(
     sample: Sample, *, tokenizer: Tokenizer, learn: Learn
 ) -> Iterator[tuple[bool, list[int], list[bool]]]:
     """Whether a document may be cut, its tokens, and which of them are learned."""
+    if "tokens" in sample.record:
+        yield False, *_given_tokens(sample, vocab_size=tokenizer.vocab_size)
+        return
     text = caption(sample)
     if text is not None:
         tokens = tokenizer.encode(text)
         end = tokenizer.special_tokens["<|end_of_text|>"]
         yield True, [tokenizer.bos_id, *tokens, end], [True] * (len(tokens) + 2)
         return
-    if sample.pictures:
-        raise InputError(sample.name, "a picture among texts")
+    if sample.pictures or sample.recordings:
+        medium = "picture" if sample.pictures else "recording"
+        raise InputError(sample.name, f"a {medium} among texts")
     for dialogue in dialogues(sample):
         encoded = encode_dialog(dialogue, tokenizer, add_header=False)
         everything = [True] * len(encoded.tokens)
         yield False, encoded.tokens, everything if learn == "everything" else encoded.loss_mask
+
+
+def _given_tokens(sample: Sample, *, vocab_size: int) -> tuple[list[int], list[bool]]:
+    """A record of ids, ``{"tokens": [...], "learned": [[first, after the last], ...]}``."""
+    try:
+        tokens = [int(token) for token in sample.record["tokens"]]
+        learned = [False] * len(tokens)
+        for first, stop in sample.record["learned"]:
+            learned[first:stop] = [True] * (min(stop, len(tokens)) - first)
+    except (KeyError, TypeError, ValueError):
+        raise InputError(sample.name, "tokens must be ids, and learned a list of spans") from None
+    if not tokens or min(tokens) < 0 or max(tokens) >= vocab_size:
+        raise InputError(sample.name, f"tokens must be ids below {vocab_size}")
+    return tokens, learned
 
 
 def _fingerprint(tokenizer: Tokenizer) -> str:

@@ -1,17 +1,21 @@
-"""A sample as it lies in a source: pictures still undecoded, and a record that says what is said.
+"""A sample as it lies in a source: media still undecoded, and a record that says what is said.
 
-The record is ``{"text": ...}`` (or img2dataset's ``"caption"``): a caption, for pre-training; or
-``{"messages": [...]}``: a dialogue; or ``{"dialogues": [[...], ...]}``: several about the same
-pictures, which are encoded once for all. In messages ``{"type": "image"}`` is the sample's picture,
-or the next one where it has several; ``{"type": "image", "image": NAME}`` is the one so called.
+The record is ``{"text": ...}`` (or img2dataset's ``"caption"``): a caption, for pre-training, or
+the transcript of a recording (`multimodal.data.transcripts`); or ``{"messages": [...]}``: a
+dialogue; or ``{"dialogues": [[...], ...]}``: several about the same media, which are encoded once
+for all. In messages ``{"type": "image"}`` is the sample's picture, or the next one where it has
+several; ``{"type": "image", "image": NAME}`` is the one so called. ``audio`` stands for recordings
+in the same way.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from language.errors import InputError
+from multimodal.data.recordings import Recording
 
 Message = dict[str, Any]
 Dialogue = list[Message]
@@ -26,6 +30,10 @@ class Sample:
     record: dict[str, Any]
     pictures: dict[str, bytes | Path]
     """Files of the pictures by name, in order."""
+    recordings: dict[str, Recording] = field(default_factory=dict)
+    """Recordings by name, in order."""
+    draw: int = 0
+    """What a task draws by chance it draws from this number, another one in each pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +43,8 @@ class Extent:
     pictures: tuple[tuple[int, int], ...]
     """Width and height of each, 0 if unknown."""
     num_characters: int
+    seconds: tuple[float, ...] = ()
+    """Duration of each recording, 0 if unknown."""
 
 
 class Source(Protocol):
@@ -81,37 +91,44 @@ def caption(sample: Sample) -> str | None:
 
 
 def dialogues(sample: Sample) -> list[Dialogue]:
-    """The dialogues of a sample, its pictures put in their places.
+    """The dialogues of a sample, its pictures and recordings put in their places.
 
     Raises:
-        InputError: they are no lists of messages, or name a picture that is not there, or leave
-            all pictures out.
+        InputError: they are no lists of messages, or name a medium that is not there, or leave
+            all media out.
     """
     record = sample.record
     found = record["dialogues"] if "dialogues" in record else [record.get("messages")]
     if not isinstance(found, list) or not found:
         raise InputError(sample.name, "dialogues must be a list of lists of messages")
-    placed = [_place_pictures(dialogue, sample) for dialogue in found]
-    if sample.pictures and not any(_shows_picture(dialogue) for dialogue in placed):
+    placed = [_place_media(dialogue, sample) for dialogue in found]
+    if (sample.pictures or sample.recordings) and not any(map(_shows_medium, placed)):
+        verb, medium, kind = "plays", "recording", "audio"
+        if sample.pictures:
+            verb, medium, kind = "shows", "picture", "image"
         raise InputError(
-            sample.name, 'no message shows the picture: put {"type": "image"} where it stands'
+            sample.name,
+            f'no message {verb} the {medium}: put {{"type": "{kind}"}} where it stands',
         )
     return placed
 
 
-def _shows_picture(dialogue: Dialogue) -> bool:
+def _shows_medium(dialogue: Dialogue) -> bool:
     return any(
-        part.get("type") == "image"
+        part.get("type") in ("image", "audio")
         for message in dialogue
         if isinstance(message.get("content"), list)
         for part in message["content"]
     )
 
 
-def _place_pictures(dialogue: Any, sample: Sample) -> Dialogue:
+def _place_media(dialogue: Any, sample: Sample) -> Dialogue:
     if not isinstance(dialogue, list) or not dialogue:
         raise InputError(sample.name, "messages must be a list of {role, content}, not empty")
-    unnamed = iter(sample.pictures.values())
+    media = {
+        "image": _Media("picture", sample.pictures, name=sample.name),
+        "audio": _Media("recording", sample.recordings, name=sample.name),
+    }
     placed = []
     for message in dialogue:
         if not isinstance(message, dict):
@@ -122,22 +139,32 @@ def _place_pictures(dialogue: Any, sample: Sample) -> Dialogue:
             for part in content:
                 if not isinstance(part, dict):
                     raise InputError(sample.name, "each part of a content must be an object")
-                if part.get("type") == "image":
-                    part = {"type": "image", "image": _picture(part.get("image"), sample, unnamed)}
+                kind = part.get("type")
+                if kind in ("image", "audio"):
+                    part = {"type": kind, kind: media[kind].find(part.get(kind))}
                 parts.append(part)
             message = {**message, "content": parts}
         placed.append(message)
     return placed
 
 
-def _picture(name: Any, sample: Sample, unnamed: Any) -> bytes | Path:
-    if name is not None:
-        if isinstance(name, str) and name in sample.pictures:
-            return sample.pictures[name]
-        raise InputError(sample.name, f"no picture {name!r} in this sample")
-    if len(sample.pictures) == 1:
-        return next(iter(sample.pictures.values()))
-    picture = next(unnamed, None)
-    if picture is None:
-        raise InputError(sample.name, f"more image parts than pictures ({len(sample.pictures)})")
-    return picture
+class _Media:
+    """The pictures or the recordings of a sample, while a dialogue takes them one by one."""
+
+    def __init__(self, word: str, files: Mapping[str, Any], *, name: str) -> None:
+        self.word, self.files, self.name = word, files, name
+        self.unnamed: Iterator[Any] = iter(files.values())
+
+    def find(self, key: Any) -> Any:
+        """The one so called; without a name the only one, or the next."""
+        if key is not None:
+            if isinstance(key, str) and key in self.files:
+                return self.files[key]
+            raise InputError(self.name, f"no {self.word} {key!r} in this sample")
+        if len(self.files) == 1:
+            return next(iter(self.files.values()))
+        medium = next(self.unnamed, None)
+        if medium is None:
+            part = "image" if self.word == "picture" else "audio"
+            raise InputError(self.name, f"more {part} parts than {self.word}s ({len(self.files)})")
+        return medium

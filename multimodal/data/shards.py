@@ -12,8 +12,9 @@ from typing import Any
 from language.errors import InputError
 from multimodal.data.files import find_files
 from multimodal.data.indexed import IndexedFiles
+from multimodal.data.recordings import Recording
 from multimodal.data.samples import Extent, Sample, parse_record
-from multimodal.data.tar import is_picture, tar_members
+from multimodal.data.tar import is_picture, is_recording, tar_members
 
 
 class ShardSource:
@@ -33,7 +34,9 @@ class ShardSource:
         self.name = name or path
         self._shards = IndexedFiles(find_files(path, cache=cache), tar_members, cache=cache)
         if not len(self):
-            raise InputError(path, "no samples (KEY.jpg|png|webp beside KEY.json|txt) in the tar")
+            raise InputError(
+                path, "no samples (KEY.jpg|png|webp|flac|wav|mp3 beside KEY.json|txt) in the tar"
+            )
 
     def __len__(self) -> int:
         return len(self._shards)
@@ -45,6 +48,7 @@ class ShardSource:
         return Extent(
             pictures=tuple((m.width, m.height) for m in pictures),
             num_characters=max(m.num_characters for m in members),
+            seconds=tuple(m.seconds for m in members if is_recording(m.extension)),
         )
 
     def read(self, index: int) -> Sample:
@@ -56,13 +60,16 @@ class ShardSource:
         shard, members = self._shards[index]
         name = f"{self._shards.paths[shard]}: sample {members[0].key}"
         pictures: dict[str, bytes | Path] = {}
+        recordings: dict[str, Recording] = {}
         record: dict[str, Any] = {}
         for member in members:
             data = self._shards.read(shard, member, name=name)
             if is_picture(member.extension):
                 pictures[member.extension.rpartition(".")[0]] = data
+            elif is_recording(member.extension):
+                recordings[member.extension.rpartition(".")[0]] = data
             elif member.extension == "txt":
                 record.setdefault("text", data.decode("utf-8", "replace"))
             else:
                 record |= parse_record(data, name=name)
-        return Sample(name=name, record=record, pictures=pictures)
+        return Sample(name=name, record=record, pictures=pictures, recordings=recordings)

@@ -115,8 +115,11 @@ class ImageAdapterTraining(NextTokenTraining):
         model = self.model
         assert batch.targets is not None, "a batch to train on has targets"
         memory = None if batch.images is None else model.remember(batch.images, len(batch.tokens))
-        hidden = model.hidden_states(
-            batch.tokens, documents=batch.documents, memory=memory, visible=batch.visible
+        hidden = model.walk(
+            model.embed_batch(batch),
+            documents=batch.documents,
+            memory=memory,
+            visible=batch.visible,
         )
         wanted = batch.targets != IGNORED
         total, count = next_token_loss(model.language.logits(hidden[wanted]), batch.targets[wanted])

@@ -13,14 +13,16 @@ from pathlib import Path
 from PIL import Image
 
 from language.tokenizer import train_bpe
+from multimodal.prompts import SpeechPrompts
 from multimodal.world.rendering import draw
 from multimodal.world.scenes import SPLITS, Split, sample_scene
+from multimodal.world.sentences import LANGUAGES, sample_sentence
 from multimodal.world.shards import CONTENTS, language_sample, write
 from multimodal.world.texts import caption, questions
 
 _EDGE = 224
 _TOKENIZER_TEXTS = 20000
-_NUM_MERGED = 400
+_NUM_MERGED = 1000
 
 
 def write_pictures(
@@ -51,6 +53,8 @@ def write_tokenizer(directory: Path, *, seed: int) -> None:
             content = message["content"]
             parts = [{"text": content}] if isinstance(content, str) else content
             texts += [part["text"] for part in parts]
+        texts += [*sample_sentence(rng, split="train").text.values(), *LANGUAGES.values()]
+    texts += [prompt for prompt in vars(SpeechPrompts()).values()] * 100
     directory.mkdir(parents=True, exist_ok=True)
     train_bpe(texts, num_merged=_NUM_MERGED).save(directory)
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from language.tokenizer import load_tokenizer
+from multimodal.world.hearing import write_hearing
 from multimodal.world.rendering import draw
 from multimodal.world.scenes import OPPOSITE, Scene, Split, sample_scene
 from multimodal.world.texts import (
@@ -27,8 +29,8 @@ from multimodal.world.texts import (
     small_talk,
 )
 
-Content = Literal["captions", "dialogues", "language"]
-CONTENTS: tuple[Content, ...] = ("captions", "dialogues", "language")
+Content = Literal["captions", "dialogues", "language", "hearing"]
+CONTENTS: tuple[Content, ...] = ("captions", "dialogues", "language", "hearing")
 SHARD_SIZE = 5000
 NUM_NEAR_MISSES = 3
 EDGES = (112, 144, 144, 200)
@@ -47,7 +49,8 @@ def write(
     """Write samples of one kind.
 
     Args:
-        content: pictures with captions and near misses; pictures with dialogues; or language.
+        content: pictures with captions and near misses; pictures with dialogues; language; or
+            what stands in for recordings, in tokens of the tokenizer in the same directory.
         directory: made if it is not there.
         split: what the scenes are drawn from.
         number: samples.
@@ -56,8 +59,14 @@ def write(
 
     Returns:
         The files: shards of pictures, or one ``.jsonl``.
+
+    Raises:
+        InputError: there is no tokenizer, which ``hearing`` needs.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    if content == "hearing":
+        tokenizer = load_tokenizer(directory / "tokenizer")
+        return [write_hearing(directory, tokenizer, split=split, number=number, seed=seed)]
     rng = random.Random(f"{content} {split} {seed}")
     if content == "language":
         file = directory / f"language-{split}.jsonl"

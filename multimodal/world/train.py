@@ -1,9 +1,9 @@
 """Make the tiny model again from one seed: the data, then every stage by the configs of `fit`.
 
 `python -m multimodal.world.train` (`make train-tiny`) goes on where it was stopped: data that is
-whole is kept, and a stage resumes from its last state. The core and the image encoder need nothing
-of each other and are trained side by side, a processor each; then two processes train the adapter
-between them.
+whole is kept, and a stage resumes from its last state. Two chains run side by side, a processor
+each: first the core, and the encoders of pictures and of speech; then, beside the frozen core, the
+adapters of either, which know nothing of each other and are joined at the end.
 """
 
 import argparse
@@ -16,16 +16,28 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from language.errors import InputError
+from multimodal.checkpoint import save_model
+from multimodal.locations import load_weights
 from multimodal.world.__main__ import write_tokenizer
 from multimodal.world.scenes import Split
 from multimodal.world.shards import CONTENTS, Content, write
+from multimodal.world.utterances import write_utterances
 
 DATA = Path("data/tiny")
 RUNS = Path("runs")
 CORE = ("language/pretrain-tiny",)
-ENCODER = ("image/contrastive-tiny", "image/grounding-tiny")
-ADAPTER = ("image/pretrain-tiny", "image/anneal-tiny", "image/finetune-tiny")
-_NUMBERS: dict[Content, int] = {"language": 1_000_000, "captions": 200_000, "dialogues": 200_000}
+ENCODERS = ("speech/pretrain-tiny", "image/contrastive-tiny", "image/grounding-tiny")
+IMAGE = ("image/pretrain-tiny", "image/anneal-tiny", "image/finetune-tiny")
+SPEECH = ("speech/warm-up-tiny", "speech/finetune-tiny")
+MODEL = RUNS / "tiny"
+"""Where the joined model goes."""
+_NUMBERS: dict[Content, int] = {
+    "language": 300_000,
+    "hearing": 300_000,
+    "captions": 200_000,
+    "dialogues": 200_000,
+}
+_NUM_UTTERANCES = 24_000
 _NUM_VALIDATION = 500
 
 
@@ -53,20 +65,22 @@ def make_data(*, seed: int) -> None:
             print(f"writing {number:,} samples: {content}, {split}", flush=True)
             write(content, DATA, split=split, number=number, seed=seed)
             done.touch()
+    for split in splits:
+        if not (done := DATA / f".speech-{split}").exists():
+            number = _NUM_UTTERANCES if split == "train" else _NUM_VALIDATION
+            print(f"writing {number:,} recordings, {split}", flush=True)
+            write_utterances(DATA, split=split, number=number, seed=seed)
+            done.touch()
 
 
-def run(stages: Sequence[str], *, num_processes: int = 1) -> None:
-    """Run stages one after the other, each from its last state if it has one.
-
-    Args:
-        stages: names of configs.
-        num_processes: of each stage, one thread each.
+def run(stages: Sequence[str]) -> None:
+    """Run stages one after the other, each from its last state if it has one, on one thread.
 
     Raises:
         SystemExit: one failed.
     """
     fit = [sys.executable, "-m", "multimodal.cli", "fit", "--ckpt_path", "last"]
-    fit += ["--data.init_args.num_workers", "1", "--trainer.devices", str(num_processes)]
+    fit += ["--data.init_args.num_workers", "1", "--trainer.devices", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     for stage in stages:
         done = RUNS / stage / ".done"
@@ -75,6 +89,16 @@ def run(stages: Sequence[str], *, num_processes: int = 1) -> None:
         if status := subprocess.call([*fit, "--config", f"{stage}.yaml"], env=environment):
             raise SystemExit(status)
         done.touch()
+
+
+def join(target: Path) -> None:
+    """Put the parts for pictures and for speech beside the core that both were trained with.
+
+    Weights are written as float16, which halves what every clone of the repository carries.
+    """
+    whole = RUNS / IMAGE[-1] / "export"
+    model = load_weights(RUNS / SPEECH[-1] / "export", core=whole, dtype="float16")
+    save_model(model, target, companions=whole)
 
 
 def main() -> None:
@@ -88,13 +112,13 @@ def main() -> None:
     except InputError as error:
         parser.error(str(error))
     with ThreadPoolExecutor() as side_by_side:
-        list(side_by_side.map(run, (CORE, ENCODER)))  # waits, and raises what failed
-    run(ADAPTER, num_processes=2)
-    made = RUNS / ADAPTER[-1] / "export"
+        list(side_by_side.map(run, (CORE, ENCODERS)))  # waits, and raises what failed
+        list(side_by_side.map(run, (IMAGE, SPEECH)))
+    join(MODEL)
     if options.out is not None:
-        shutil.copytree(made, options.out, dirs_exist_ok=True)
-    print(f"the tiny model: {options.out or made}")
-    print(f"python -m multimodal.world.evaluation --model {options.out or made}")
+        shutil.copytree(MODEL, options.out, dirs_exist_ok=True)
+    for figures in ("evaluation", "speech_evaluation"):
+        print(f"python -m multimodal.world.{figures} --model {options.out or MODEL}")
 
 
 if __name__ == "__main__":

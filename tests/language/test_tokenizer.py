@@ -104,10 +104,11 @@ def test_pictures_can_be_added_to_a_text_model(
     assert IMAGE_TOKEN == tokenizer.decode([tokenizer.image_id])
 
 
-def test_a_trained_tokenizer_ends_with_the_picture() -> None:
+def test_a_trained_tokenizer_ends_with_the_media() -> None:
     tokenizer = train_bpe(["to be or not to be"] * 3, num_merged=8)
     ids = tokenizer.special_tokens.values()
-    assert sorted(ids) == list(range(min(ids), tokenizer.image_id + 1))
+    assert sorted(ids) == list(range(min(ids), tokenizer.audio_id + 1))
+    assert tokenizer.image_id == tokenizer.audio_id - 1 == tokenizer.vocab_size
     assert tokenizer.vocab_size == tokenizer.image_id
     assert min(ids) <= 256 + 8 and len(tokenizer.encode("to be")) < len("to be")
     assert set(tokenizer.stop_ids) | {tokenizer.bos_id, tokenizer.pad_id} < set(ids)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multimodal.data.batching import BatchPlan
-from multimodal.data.order import Mixture, hashed, permuted
+from multimodal.data.order import Mixture, hashed, permuted, uniform
 
 
 @given(size=st.integers(1, 3000), seed=st.integers(0, 2**63))
@@ -95,6 +95,19 @@ def test_seed_and_pass_change_the_order():
     other = Mixture(sizes=(1000,), seed=2).locate(np.arange(1000))[1]
     assert (first[:1000] != other).mean() > 0.9
     assert (first[:1000] != first[1000:]).mean() > 0.9
+
+
+@given(numbers=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_one_hash_alone_is_the_same(numbers):
+    assert uniform(*numbers) == int(hashed(*numbers)) // 2**11 / 2**53
+
+
+def test_draws_differ_by_position_and_seed():
+    draws = [Mixture(sizes=(9,), seed=seed).draws(np.arange(10_000)) for seed in (1, 2)]
+    assert len(set(np.concatenate(draws).tolist())) == 20_000
+    shares = np.array([uniform(draw) for draw in draws[0].tolist()])
+    assert abs(np.histogram(shares, bins=10, range=(0, 1))[0] - 1000).max() < 160
 
 
 def test_very_many_samples_cost_nothing():

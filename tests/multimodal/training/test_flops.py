@@ -35,7 +35,7 @@ def test_a_step_costs_what_is_counted(parts, patterns, trained):
     batch.images.tiles = torch.randn(2, 3, 16, 16)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         memory = model.remember(batch.images, 2)
-        hidden = model.hidden_states(batch.tokens, memory=memory, visible=batch.visible)
+        hidden = model.walk(model.embed(batch.tokens), memory=memory, visible=batch.visible)
         wanted = batch.targets != IGNORED
         model.language.logits(hidden[wanted]).sum().backward()
     names = ("image_encoder", "image_adapter", "extra_embedding")

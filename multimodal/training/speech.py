@@ -1,0 +1,234 @@
+"""Training of the speech encoder and adapter beside a frozen core (paper section 8.2).
+
+Recognition, translation and spoken dialogue are one next-token loss on the answer; which of them a
+sample teaches is the data's to say (`multimodal.data.speech`). What trains is given by patterns of
+names; everything else, image parts included, is afterwards what it was, bit for bit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from language.errors import InputError
+from language.flops import Work, causal_pairs, core_flops, document_lengths
+from language.next_token import IGNORED, NextTokenTraining, next_token_loss
+from language.optimization import AdamWConfig, ScheduleConfig
+from language.tokenizer import load_tokenizer
+from multimodal.adapter_checkpoint import SPEECH_PARTS, core_hash, save_adapter
+from multimodal.batch import Batch, Recordings
+from multimodal.checkpoint import companions_of, save_model
+from multimodal.config import MultimodalConfig
+from multimodal.model import MultimodalLlama
+from multimodal.processor import Processor
+from multimodal.training.adapter import choose_trainable, describe
+from multimodal.training.announce import announce
+from multimodal.training.speech_parts import SpeechParts, build_speech, speech_config_of
+from speech.augmentation import AugmentationConfig, mask_features
+from speech.flops import adapter_flops, conformer_flops
+from speech.frames import Frames
+
+HEARS = 0.05
+"""Share by which exchanged recordings must raise the loss of a model that listens."""
+
+
+class SpeechTraining(NextTokenTraining):
+    """Trains speech parts so that the frozen core says what it hears."""
+
+    model: MultimodalLlama
+
+    def __init__(
+        self,
+        *,
+        parts: SpeechParts,
+        optimizer: AdamWConfig,
+        schedule: ScheduleConfig,
+        train: Sequence[str] = ("speech_encoder.*", "speech_adapter.*"),
+        augmentation: AugmentationConfig | None = None,
+        tokenizer: str = "",
+        max_tokens: int = 0,
+        compare_recordings: bool = True,
+        export_whole: bool = False,
+        compile: bool = False,
+    ) -> None:
+        """Settings of the run.
+
+        Args:
+            parts: where the model comes from.
+            optimizer: AdamW.
+            schedule: course of the learning rate.
+            train: shell-style patterns of the names of what trains, none of the core's.
+            augmentation: masks of features, drawn anew at each step; None changes nothing.
+            tokenizer: directory of the tokenizer; by default the core's.
+            max_tokens: longest row in tokens; 0 is the core's context. Longer samples are dropped.
+            compare_recordings: validate also with recordings exchanged, and warn where the model
+                does as well with them: it then says fluent things that it has not heard.
+            export_whole: export the core, too, as a directory that needs nothing else.
+            compile: whether the core's blocks are compiled by torch.compile.
+        """
+        super().__init__(optimizer=optimizer, schedule=schedule)
+        self.parts, self.patterns, self.augmentation = parts, tuple(train), augmentation
+        self.companions = Path(tokenizer or parts.core)
+        self.max_tokens, self.compare_recordings = max_tokens, compare_recordings
+        self.export_whole, self.compile_blocks = export_whole, compile
+        self._core_hash: str | None = None
+        self._processor: Processor | None = None
+        self._num_changed = 0
+
+    @property
+    def config(self) -> MultimodalConfig:
+        """The model that is trained."""
+        return self.model.config if hasattr(self, "model") else speech_config_of(self.parts)
+
+    @property
+    def processor(self) -> Processor:
+        """Makes rows of this model's tokens, and of as many places as its recordings need.
+
+        Raises:
+            InputError: the tokenizer does not go with the core.
+        """
+        if self._processor is None:
+            tokenizer, config = load_tokenizer(companions_of(self.companions)), self.config
+            if tokenizer.vocab_size > config.language.vocab_size:
+                raise InputError(
+                    self.companions,
+                    f"has {tokenizer.vocab_size} tokens, the core {config.language.vocab_size}",
+                )
+            self._processor = Processor(tokenizer, config, max_tokens=self.max_tokens or None)
+        return self._processor
+
+    def configure_model(self) -> None:
+        """Put the model together, freeze what does not train, and say which is which.
+
+        Raises:
+            InputError: a directory or a pattern is wrong.
+        """
+        if hasattr(self, "model"):
+            return
+        model = build_speech(self.parts)
+        choose_trainable(model, self.patterns)
+        announce(describe(model))
+        if self.compile_blocks:
+            for block in model.language.blocks:
+                block.compile()
+        self.model = model
+
+    def change(self, features: Frames) -> Frames:
+        """Features as training wants them; what is masked depends on step and rank alone."""
+        if self.augmentation is None or not torch.is_grad_enabled():
+            return features
+        place = self.global_step, self._num_changed, self.trainer.global_rank
+        self._num_changed += 1
+        generator = torch.Generator(features.values.device).manual_seed(hash(place) % 2**63)
+        stack = self.model.speech_encoder.stack
+        return mask_features(features, self.augmentation, stack=stack, generator=generator)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Count micro-batches from 0 again."""
+        super().on_before_optimizer_step(optimizer)
+        self._num_changed = 0
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Next-token loss over the answers; logits are computed for these alone."""
+        model = self.model
+        assert batch.targets is not None, "a batch to train on has targets"
+        memory = None if batch.images is None else model.remember(batch.images, len(batch.tokens))
+        hidden = model.walk(
+            model.embed_batch(batch, change=self.change),
+            documents=batch.documents,
+            memory=memory,
+            visible=batch.visible,
+        )
+        wanted = batch.targets != IGNORED
+        total, count = next_token_loss(model.language.logits(hidden[wanted]), batch.targets[wanted])
+        return self.with_all_gradients(total, batch), count
+
+    def with_all_gradients(self, total: Tensor, batch: Batch) -> Tensor:
+        """The loss, with a gradient of 0 for what a batch without recordings does not use."""
+        if batch.recordings is None and torch.is_grad_enabled():
+            return total + sum(0 * parameter.sum() for _, parameter in self.trainable())
+        return total
+
+    def validation_losses(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Losses with the true recordings, and with others in their places."""
+        total, count = self.loss(batch)
+        losses = {"loss": (total, count)}
+        if self.compare_recordings:  # the same names on every rank, whatever its batch holds
+            losses["loss_shuffled"] = torch.zeros_like(total), torch.zeros_like(count)
+            if batch.recordings is not None and len(batch.recordings.rows) > 1:
+                exchanged = replace(batch, recordings=exchanged_recordings(batch.recordings))
+                losses["loss_shuffled"] = self.loss(exchanged)
+        return losses
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the losses, and warn where the sound makes no difference."""
+        super().on_validation_epoch_end()
+        metrics = self.trainer.callback_metrics
+        if "val/loss_shuffled" in metrics and self.trainer.state.fn == "fit":
+            true, shuffled = float(metrics["val/loss"]), float(metrics["val/loss_shuffled"])
+            self.record({"val/heard": shuffled / max(true, 1e-9) - 1})
+            if shuffled < (1 + HEARS) * true:
+                announce(
+                    f"step {self.global_step:,}: the sound is not heard yet: the loss is "
+                    f"{true:.4f}, and {shuffled:.4f} with recordings exchanged"
+                )
+
+    def work(self, batch: Batch) -> Work:
+        """What a batch asks for."""
+        assert batch.targets is not None, "a batch to train on has targets"
+        config, tokens = self.model.config, batch.lengths.sum()
+        heard = batch.recordings
+        flops = core_flops(
+            config.language,
+            tokens=tokens,
+            pairs=causal_pairs(document_lengths(batch.documents, batch.lengths)),
+            logits=(batch.targets != IGNORED).sum(),
+            trained=False,
+            first_block=0 if heard is not None else config.language.num_layers,
+        )
+        if heard is not None:
+            names = {name.split(".")[0] for name, _ in self.trainable()}
+            frames = self.model.speech_encoder.num_frames(heard.lengths)
+            assert config.speech_encoder is not None and config.speech_adapter is not None
+            conformer = config.speech_encoder.conformer
+            if conformer is not None:
+                trained = "speech_encoder" in names
+                flops = flops + conformer_flops(conformer, frames, trained=trained)
+            else:  # a public encoder: its weights alone are counted
+                size = sum(p.numel() for p in self.model.speech_encoder.parameters())
+                passes = 3 if "speech_encoder" in names else 1
+                flops = flops + passes * 2 * size * frames.double().sum()
+            flops = flops + adapter_flops(config.speech_adapter, frames, trained=True)
+        samples = torch.tensor(len(batch.tokens), device=tokens.device)
+        return Work(samples=samples, tokens=tokens, flops=flops)
+
+    def export(self, directory: Path) -> None:
+        """Write the speech parts with the hash of their core, or the whole model."""
+        if self.export_whole:
+            companions = companions_of(self.companions)
+            save_model(self.model, directory, self.processor.tokenizer, companions=companions)
+            return
+        if self._core_hash is None:
+            self._core_hash = core_hash(self.model.language)
+        save_adapter(
+            self.model,
+            directory,
+            parts=SPEECH_PARTS,
+            core_name=Path(self.parts.core).name,
+            known_hash=self._core_hash,
+        )
+
+
+def exchanged_recordings(recordings: Recordings) -> Recordings:
+    """Other recordings of the batch in each one's place, cut or filled with silence to its length.
+
+    Each takes the next one's, so that the places in the rows stay right.
+    """
+    waveforms = recordings.waveforms.roll(-1, dims=0)
+    positions = torch.arange(waveforms.shape[1], device=waveforms.device)
+    return replace(
+        recordings,
+        waveforms=waveforms.masked_fill(positions >= recordings.lengths[:, None], 0),
+    )

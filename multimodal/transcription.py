@@ -1,0 +1,254 @@
+"""Recordings of any length as text: transcribed in their language, or translated (section 8.2).
+
+A recording is cut where nobody speaks, each piece answers the prompt that the model was trained
+with, and pieces are answered side by side. Nothing is cut off silently: what is left out, since it
+holds no words, or could be cut short, stands in the transcript's remarks.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from language.generation import GenerationConfig, generate
+from language.tokenizer import TextStream
+from multimodal.languages import language_name
+from multimodal.model import MultimodalLlama
+from multimodal.processor import Processor
+from multimodal.prompts import spoken_request
+from multimodal.session import MultimodalSession
+from multimodal.transcript import Transcript, TranscriptSegment
+from speech.audio import SAMPLE_RATE, Audio, stream_audio
+from speech.segmentation import Segment, SegmentationConfig, speech_segments
+
+NUM_IDENTIFIED = 3
+"""Pieces at the start of a recording that are asked for its language."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscriptionConfig:
+    """How recordings are cut and answered."""
+
+    segmentation: SegmentationConfig = SegmentationConfig()
+    """Where they are cut."""
+    batch_size: int = 16
+    """Pieces that are answered side by side."""
+    min_confidence: float = -1.0
+    """Mean log-probability of a token below which a piece counts as without words."""
+
+
+@dataclass(kw_only=True)
+class Piece:
+    """What becomes known of a recording while it is read: some text, or the end of a segment."""
+
+    text: str = ""
+    """Characters that follow those before."""
+    segment: TranscriptSegment | None = None
+    """The segment that ends here; its text is what it is, whatever was shown of it before."""
+
+
+@dataclass
+class Hearing:
+    """One recording being transcribed or translated."""
+
+    model: MultimodalLlama
+    processor: Processor
+    generation: GenerationConfig
+    config: TranscriptionConfig
+    source: Audio
+    language: str | None
+    """English name of the language that is spoken; None is found out by asking the model."""
+    to: str | None = None
+    """English name of the language to translate into; None transcribes."""
+    segments: list[TranscriptSegment] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    """How much of the recording was read so far."""
+
+    def pieces(self) -> Iterator[Piece]:
+        """Read the recording to its end.
+
+        Raises:
+            InputError: it is unusable.
+        """
+        limit = self.processor.max_seconds
+        cutting = self.config.segmentation
+        cutting = replace(cutting, max_seconds=min(cutting.max_seconds, limit))
+        cut = speech_segments(self._counted(stream_audio(self.source)), cutting)
+        while batch := list(islice(cut, self.config.batch_size)):
+            if self.language is None and self.to is None:
+                self.language = self._identified(batch[:NUM_IDENTIFIED])
+            yield from self._answered(batch)
+
+    def transcript(self) -> Transcript:
+        """All that was said, after :meth:`pieces` has ended."""
+        return Transcript(
+            text=" ".join(segment.text for segment in self.segments),
+            segments=tuple(self.segments),
+            language=self.language,
+            duration=self.seconds,
+            remarks=tuple(self.remarks),
+        )
+
+    def _counted(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        for chunk in chunks:
+            self.seconds += len(chunk) / SAMPLE_RATE
+            yield chunk
+
+    def _identified(self, batch: Sequence[Segment]) -> str | None:
+        """The language that the model names most often, longer pieces counting for more."""
+        prompt = self.model.config.speech_prompts.identify
+        votes: dict[str, float] = {}
+        for segment, (text, _, _) in zip(batch, self._whole(batch, prompt), strict=True):
+            name = text.strip().rstrip(".")
+            if name:
+                votes[name] = votes.get(name, 0.0) + segment.end - segment.start
+        if not votes:
+            return None
+        return max(votes, key=lambda name: votes[name])
+
+    def _answered(self, batch: Sequence[Segment]) -> Iterator[Piece]:
+        """Answers in the order of the pieces: the first still unfinished one as it is written."""
+        prompts = self.model.config.speech_prompts
+        if self.to is not None:
+            prompt = prompts.translate.format(language=self.to)
+        else:
+            prompt = prompts.transcribe.format(language=self.language or "English")
+        answers = _Answers(self, batch, prompt)
+        shown = 0  # the piece whose text is being shown
+        for texts in answers.steps():
+            while shown < len(batch):
+                if texts[shown]:
+                    yield Piece(text=texts[shown])
+                    texts[shown] = ""
+                if not answers.ended[shown]:
+                    break
+                yield Piece(segment=self._judged(batch[shown], answers, shown))
+                shown += 1
+        for index in range(shown, len(batch)):
+            if answers.unseen[index]:
+                yield Piece(text=answers.unseen[index])
+            yield Piece(segment=self._judged(batch[index], answers, index))
+
+    def _judged(self, segment: Segment, answers: "_Answers", index: int) -> TranscriptSegment:
+        """The segment as it is kept: without text where there were no words in it."""
+        text = answers.texts[index].strip()
+        start, end = segment.speech_start, segment.speech_end
+        place = f"{start:.1f} to {end:.1f} s"
+        if text and answers.confidence(index) < self.config.min_confidence:
+            self.remarks.append(f"{place}: no words made out")
+            text = ""
+        if not answers.ended[index]:
+            self.remarks.append(f"{place}: the answer is longer than fits, and may be cut short")
+        kept = TranscriptSegment(start=start, end=end, text=text)
+        if text:
+            self.segments.append(kept)
+        return kept
+
+    def _whole(self, batch: Sequence[Segment], prompt: str) -> list[tuple[str, float, bool]]:
+        answers = _Answers(self, batch, prompt)
+        for _ in answers.steps():
+            pass
+        return [
+            (answers.texts[i], answers.confidence(i), answers.ended[i]) for i in range(len(batch))
+        ]
+
+
+class _Answers:
+    """The answers to pieces of a recording, written side by side."""
+
+    def __init__(self, hearing: Hearing, batch: Sequence[Segment], prompt: str) -> None:
+        self._hearing = hearing
+        self._prompt, self._batch = prompt, batch
+        self._scores = [0.0] * len(batch)
+        self._counts = [0] * len(batch)
+        self.texts = [""] * len(batch)
+        self.unseen = [""] * len(batch)
+        """Text of each that :meth:`steps` has not given out yet."""
+        self.ended = [False] * len(batch)
+
+    def confidence(self, index: int) -> float:
+        """Mean log-probability of a piece's tokens, the closing one included."""
+        return self._scores[index] / max(self._counts[index], 1)
+
+    @torch.no_grad()
+    def steps(self) -> Iterator[list[str]]:
+        """New text of every piece after each token; what is taken out of the list is seen."""
+        hearing = self._hearing
+        rows = [
+            hearing.processor.encode(
+                spoken_request((segment.samples, SAMPLE_RATE), self._prompt), train=False
+            )
+            for segment in self._batch
+        ]
+        weight = hearing.model.language.embedding.weight
+        batch = hearing.processor.collate(rows).to(weight.device, dtype=weight.dtype)
+        num_tokens = batch.tokens.shape[1]
+        room = hearing.model.config.language.max_positions - num_tokens
+        settings = hearing.generation
+        settings = replace(settings, max_new_tokens=max(1, min(room, settings.max_new_tokens)))
+        session = _Scored(
+            hearing.model,
+            batch_size=len(rows),
+            max_length=num_tokens + settings.max_new_tokens,
+        )
+        streams = [TextStream(hearing.processor.tokenizer) for _ in rows]
+        scored = None
+        for step in generate(session, session.prefill(batch), settings):
+            scored = session.logits
+            self._score(scored, step, settings)
+            for index, token in enumerate(step):
+                if token is not None:
+                    self._add(index, streams[index].push(token))
+            yield self.unseen
+        if session.logits is not scored:  # the step at which the last of them ended
+            self._score(session.logits, [None] * len(rows), settings)
+        for index, stream in enumerate(streams):
+            self._add(index, stream.finish())
+
+    def _add(self, index: int, text: str) -> None:
+        self.texts[index] += text
+        self.unseen[index] += text
+
+    def _score(
+        self, logits: Tensor, step: Sequence[int | None], settings: GenerationConfig
+    ) -> None:
+        """Add what the tokens of a step were held for; a row that just ended, its closing one."""
+        shares = logits.float().log_softmax(dim=-1)
+        likeliest = shares.argmax(dim=-1).tolist()
+        for index, token in enumerate(step):
+            if self.ended[index]:
+                continue
+            said = likeliest[index] if token is None else token
+            self._scores[index] += float(shares[index, said])
+            self._counts[index] += 1
+            if token is None:
+                self.ended[index] = said in settings.stop_ids
+
+
+class _Scored(MultimodalSession):
+    """A session that keeps the logits that the latest tokens are drawn from."""
+
+    logits: Tensor
+
+    def prefill(self, batch: Any) -> Tensor:
+        """See :class:`MultimodalSession`."""
+        self.logits = super().prefill(batch)
+        return self.logits
+
+    def append(self, tokens: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """See :class:`MultimodalSession`."""
+        self.logits = super().append(tokens, lengths=lengths)
+        return self.logits
+
+
+def named(language: str | None) -> str | None:
+    """The English name of a language given by name or code; None stays None.
+
+    Raises:
+        InputError: there is no such language.
+    """
+    return None if language is None else language_name(language)

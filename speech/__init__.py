@@ -1,0 +1,1 @@
+"""Speech: features, encoders, their pre-training, and the adapter into the core (section 8)."""
