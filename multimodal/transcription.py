@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from language.generation import GenerationConfig, generate
+from language.repetition import cut_repetition
 from language.tokenizer import TextStream
 from multimodal.languages import language_name
 from multimodal.model import MultimodalLlama
@@ -135,13 +136,15 @@ class Hearing:
 
     def _judged(self, segment: Segment, answers: "_Answers", index: int) -> TranscriptSegment:
         """The segment as it is kept: without text where there were no words in it."""
-        text = answers.texts[index].strip()
+        text = answers.whole(index).strip()
         start, end = segment.speech_start, segment.speech_end
         place = f"{start:.1f} to {end:.1f} s"
         if text and answers.confidence(index) < self.config.min_confidence:
             self.remarks.append(f"{place}: no words made out")
             text = ""
-        if not answers.ended[index]:
+        if answers.repeats(index):
+            self.remarks.append(f"{place}: the answer repeats itself, and is cut")
+        elif not answers.ended[index]:
             self.remarks.append(f"{place}: the answer is longer than fits, and may be cut short")
         kept = TranscriptSegment(start=start, end=end, text=text)
         if text:
@@ -165,6 +168,7 @@ class _Answers:
         self._prompt, self._batch = prompt, batch
         self._scores = [0.0] * len(batch)
         self._counts = [0] * len(batch)
+        self._tokens: list[list[int]] = [[] for _ in batch]
         self.texts = [""] * len(batch)
         self.unseen = [""] * len(batch)
         """Text of each that :meth:`steps` has not given out yet."""
@@ -173,6 +177,22 @@ class _Answers:
     def confidence(self, index: int) -> float:
         """Mean log-probability of a piece's tokens, the closing one included."""
         return self._scores[index] / max(self._counts[index], 1)
+
+    def repeats(self, index: int) -> bool:
+        """Whether a piece's answer ends in a loop."""
+        return len(self._kept(index)) < len(self._tokens[index])
+
+    def whole(self, index: int) -> str:
+        """A piece's answer, without what it says again and again."""
+        if not self.repeats(index):
+            return self.texts[index]
+        return self._hearing.processor.tokenizer.decode(self._kept(index), skip_special=True)
+
+    def _kept(self, index: int) -> list[int]:
+        settings = self._hearing.generation
+        return cut_repetition(
+            self._tokens[index], max_loop=settings.max_loop, num_loops=settings.num_loops
+        )
 
     @torch.no_grad()
     def steps(self) -> Iterator[list[str]]:
@@ -202,6 +222,7 @@ class _Answers:
             self._score(scored, step, settings)
             for index, token in enumerate(step):
                 if token is not None:
+                    self._tokens[index].append(token)
                     self._add(index, streams[index].push(token))
             yield self.unseen
         if session.logits is not scored:  # the step at which the last of them ended

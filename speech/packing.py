@@ -226,7 +226,7 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor, *, padding: int) -> Tenso
     """Convolve each channel of ``x`` [batch, frames, dim] along the frames.
 
     As a picture of height 1 whose channels lie innermost already, nothing is transposed: on CPU the
-    forward pass is eight times faster than ``conv1d`` (benchmarks/README.md).
+    forward pass then takes a seventh of ``conv1d``'s time.
     """
     image = x.transpose(1, 2).unsqueeze(2)  # [batch, dim, 1, frames]
     out = F.conv2d(image, weight.unsqueeze(2), bias, padding=(0, padding), groups=len(weight))

@@ -97,9 +97,7 @@ def _show(hearing: "Hearing", file: str, *, as_json: bool, with_name: bool) -> N
         if piece.segment is not None:
             print(" ", end="")
     if as_json:
-        from multimodal.subtitles import render
-
-        about = json.loads(render(hearing.transcript(), "json"))
+        about = hearing.transcript().to_json()
         print(json.dumps({"file": file, **about}, ensure_ascii=False), flush=True)
     elif written:
         print(flush=True)

@@ -69,11 +69,11 @@ def test_lists_are_answered_as_one_by_one(assistant, monkeypatch):
 
 def test_a_dialogue_reads_each_turn_once(assistant, monkeypatch):
     seen = []
-    prefill = assistant.model.hidden_states
+    prefill = assistant.model.walk
     monkeypatch.setattr(
         assistant.model,
-        "hidden_states",
-        lambda tokens, **rest: seen.append(tokens.shape[1]) or prefill(tokens, **rest),
+        "walk",
+        lambda hidden, **rest: seen.append(hidden.shape[1]) or prefill(hidden, **rest),
     )
     messages = [turn("What is the picture?", picture(1))]
     lengths = []
@@ -85,8 +85,8 @@ def test_a_dialogue_reads_each_turn_once(assistant, monkeypatch):
         assert answer == said_anew(assistant, messages)
         monkeypatch.setattr(
             assistant.model,
-            "hidden_states",
-            lambda tokens, **rest: seen.append(tokens.shape[1]) or prefill(tokens, **rest),
+            "walk",
+            lambda hidden, **rest: seen.append(hidden.shape[1]) or prefill(hidden, **rest),
         )
         pictures = [picture(9)] if number == 0 else []
         messages += [{"role": "assistant", "content": answer}, turn("And the cup?", *pictures)]

@@ -248,6 +248,7 @@ def test_the_check_finds_a_leak_elsewhere():
     assert leak(lambda frames: ours(frames).values, dim=32) <= 1e-5
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("window", [(0, None), (7, 5)])
 def test_flex_attention_over_all_recordings_equals_one_at_a_time(window, monkeypatch):
     """The path of GPUs, here uncompiled and forward alone, which is what it can on CPU."""
@@ -367,7 +368,7 @@ def test_a_fresh_encoder_passes_gradients_to_its_first_block():
     output = conformer(padded(recordings([50, 31], 20), fill=torch.nan)).values
     (output * torch.randn_like(output)).sum().backward()
     norms = [block.attention.qkv.weight.grad.norm() for block in conformer.blocks]
-    assert max(norms) / min(norms) < 4
+    assert max(norms) / min(norms) < 1.5
 
 
 def test_operations_are_counted_as_done():

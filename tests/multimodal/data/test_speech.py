@@ -39,7 +39,9 @@ from tests.multimodal.data.sample_files import picture_bytes, write_shard
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
-TOKENIZER = train_bpe(["recording number 0 1 2 3 4 5 6 7 8 9 Repeat after me in English"] * 3)
+TOKENIZER = train_bpe(
+    ["recording number 0 1 2 3 4 5 6 7 8 9 Repeat after me in English"] * 3, num_merged=20
+)
 
 
 @pytest.fixture
