@@ -21,6 +21,7 @@ VERBS = {
     "transcribe": ("transcribe", "write down what recordings say"),
     "translate": ("translate", "say in another language what recordings say"),
     "chat": ("chat", "talk, with or without pictures and recordings"),
+    "respond": ("respond", "make spoken dialogues of transcribed recordings"),
     "convert": ("convert", "turn a model directory into another layout"),
     "info": ("info", "say what a model directory or a config is"),
     "fit": ("training", "train from a YAML config"),

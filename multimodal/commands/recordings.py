@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +18,7 @@ from multimodal.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from multimodal.assistant import Assistant
     from multimodal.transcription import Hearing
 
 LONG = 60.0
@@ -148,12 +150,7 @@ def _make_folder(folder: Path) -> None:
         raise InputError(folder, f"cannot be made ({error.strerror})") from None
 
 
-def _set_detector(assistant: "object", detector: str) -> None:
-    from dataclasses import replace
-
-    from multimodal.assistant import Assistant
-
-    assert isinstance(assistant, Assistant)
+def _set_detector(assistant: "Assistant", detector: Literal["auto", "energy", "silero"]) -> None:
     cutting = assistant.transcription.segmentation
     voice = replace(cutting.voice_activity, detector=detector)
     assistant.transcription = replace(

@@ -2,7 +2,8 @@
 
 `python -m multimodal.world --split test --number 12 --out DIR` writes pictures that no model has
 been trained on, with their captions; `--content` writes shards of captions, shards of dialogues,
-or language alone; `--tokenizer` learns the core's tokens.
+language alone, stand-ins for recordings, or shards of recordings; `--tokenizer` learns the core's
+tokens.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from multimodal.world.scenes import SPLITS, Split, sample_scene
 from multimodal.world.sentences import LANGUAGES, sample_sentence
 from multimodal.world.shards import CONTENTS, language_sample, write
 from multimodal.world.texts import caption, questions
+from multimodal.world.utterances import UTTERANCE_SPLITS, write_utterances
 
 _EDGE = 224
 _TOKENIZER_TEXTS = 20000
@@ -62,16 +64,23 @@ def write_tokenizer(directory: Path, *, seed: int) -> None:
 def main() -> None:
     """Read the command line and write."""
     parser = argparse.ArgumentParser(prog="python -m multimodal.world", description=__doc__)
-    parser.add_argument("--split", choices=SPLITS, default="test")
+    splits = sorted({*SPLITS, *UTTERANCE_SPLITS})
+    parser.add_argument("--split", choices=splits, default="test", help="of what is drawn")
     parser.add_argument("--number", type=int, default=12, help="how many pictures or samples")
     parser.add_argument("--out", type=Path, required=True, help="directory to write into")
-    parser.add_argument("--content", choices=CONTENTS, help="training data instead of pictures")
+    parser.add_argument("--content", choices=(*CONTENTS, "speech"), help="data instead of pictures")
     parser.add_argument("--tokenizer", action="store_true", help="the tokenizer alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shapes-only", action="store_true", help="no things, no emoji set")
     options = parser.parse_args()
     if options.tokenizer:
         write_tokenizer(options.out, seed=options.seed)
+        return
+    known = UTTERANCE_SPLITS if options.content == "speech" else SPLITS
+    if options.split not in known:
+        parser.error(f"--split: there are {', '.join(known)}")
+    if options.content == "speech":
+        write_utterances(options.out, split=options.split, number=options.number, seed=options.seed)
         return
     settings = {
         "split": options.split,

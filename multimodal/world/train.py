@@ -21,7 +21,7 @@ from multimodal.locations import load_weights
 from multimodal.world.__main__ import write_tokenizer
 from multimodal.world.scenes import Split
 from multimodal.world.shards import CONTENTS, Content, write
-from multimodal.world.utterances import write_utterances
+from multimodal.world.utterances import UtteranceSplit, write_utterances
 
 DATA = Path("data/tiny")
 RUNS = Path("runs")
@@ -65,11 +65,14 @@ def make_data(*, seed: int) -> None:
             print(f"writing {number:,} samples: {content}, {split}", flush=True)
             write(content, DATA, split=split, number=number, seed=seed)
             done.touch()
-    for split in splits:
-        if not (done := DATA / f".speech-{split}").exists():
-            number = _NUM_UTTERANCES if split == "train" else _NUM_VALIDATION
-            print(f"writing {number:,} recordings, {split}", flush=True)
-            write_utterances(DATA, split=split, number=number, seed=seed)
+    recordings: dict[UtteranceSplit, int] = {
+        "train": _NUM_UTTERANCES,
+        "validation": _NUM_VALIDATION,
+    }
+    for spoken, number in recordings.items():
+        if not (done := DATA / f".speech-{spoken}").exists():
+            print(f"writing {number:,} recordings, {spoken}", flush=True)
+            write_utterances(DATA, split=spoken, number=number, seed=seed)
             done.touch()
 
 
