@@ -204,13 +204,13 @@ def plain(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def character_errors(said: str, wanted: str) -> int:
-    """Least number of characters to insert, delete or replace (Levenshtein)."""
+def edit_distance(said: Sequence[object], wanted: Sequence[object]) -> int:
+    """Least number of characters, or of tokens, to insert, delete or replace (Levenshtein)."""
     row = list(range(len(wanted) + 1))
-    for number, character in enumerate(said, start=1):
+    for number, symbol in enumerate(said, start=1):
         above, row[0] = row[0], number
         for place, other in enumerate(wanted, start=1):
-            kept = above + (character != other)
+            kept = above + (symbol != other)
             above, row[place] = row[place], min(kept, row[place] + 1, row[place - 1] + 1)
     return row[-1]
 
@@ -285,7 +285,7 @@ def _test(
         features, lengths, texts = _batch(labelled[start : start + batch_size], probe.weight.device)
         losses += probe.losses(features, lengths, texts).cpu()
         for layer, said in enumerate(probe.decode(features, lengths)):
-            errors[layer] += sum(map(character_errors, said, texts))
+            errors[layer] += sum(map(edit_distance, said, texts))
     total = sum(len(text) for _, text in labelled)
     return ProbeResult(
         error_rates=tuple(count / total for count in errors),

@@ -16,10 +16,11 @@ from torch.nn import functional as F
 from language.errors import InputError
 from language.next_token import IGNORED
 from language.optimization import AdamWConfig, ScheduleConfig
-from multimodal.batch import Batch
+from multimodal.batch import Batch, Recordings
 from multimodal.training.speech import SpeechTraining
 from multimodal.training.speech_parts import SpeechParts
 from speech.augmentation import AugmentationConfig
+from speech.probe import edit_distance
 
 BLANK = "<|reserved_special_token_0|>"
 
@@ -85,28 +86,51 @@ class SpeechWarmUp(SpeechTraining):
 
         A transcript of more tokens than its recording has embeddings carries no loss.
         """
-        recordings, targets = batch.recordings, batch.targets
-        assert targets is not None, "a batch to train on has targets"
-        if recordings is None:
-            nothing = self.with_all_gradients(torch.zeros((), device=targets.device), batch)
-            return nothing, torch.zeros((), dtype=torch.int64, device=targets.device)
-        if len(recordings.rows) != len(targets):
-            raise InputError("data.train", "the warm-up takes one recording a row")
-        model, encoder = self.model, self.model.speech_encoder
-        features = self.change(encoder.features(recordings.waveforms, recordings.lengths))
-        frames = model.speech_adapter(encoder(features))
-        scores = model.language.logits(frames.values).float().log_softmax(dim=-1)
-        stop = torch.tensor(self.processor.tokenizer.stop_ids, device=targets.device)
-        is_said = (targets != IGNORED) & ~torch.isin(targets, stop)
-        lengths = is_said.sum(dim=1)
-        said = targets[is_said]
+        assert batch.targets is not None, "a batch to train on has targets"
+        if batch.recordings is None:
+            nothing = torch.zeros((), device=batch.targets.device)
+            return self.with_all_gradients(nothing, batch), nothing.long()
+        scores, frames = self._scores(batch.recordings)
+        is_said = self._is_said(batch)
+        said, lengths = batch.targets[is_said], is_said.sum(dim=1)
         losses = F.ctc_loss(
             scores.transpose(0, 1),
             said,
-            frames.lengths,
+            frames,
             lengths,
             blank=self.blank_id,
             reduction="none",
             zero_infinity=True,
         )
         return losses.sum(), lengths.sum()
+
+    def validation_losses(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """The losses, and tokens put in, left out or replaced by the greedy reading."""
+        losses = super().validation_losses(batch)
+        _, count = losses["loss"]
+        errors = torch.zeros_like(count)
+        if batch.recordings is not None:
+            assert batch.targets is not None, "validation has targets"
+            scores, frames = self._scores(batch.recordings)
+            wanted = [
+                row[said] for row, said in zip(batch.targets, self._is_said(batch), strict=True)
+            ]
+            for row, length, said in zip(scores.argmax(-1), frames.tolist(), wanted, strict=True):
+                read = row[:length].unique_consecutive()
+                errors += edit_distance(read[read != self.blank_id].tolist(), said.tolist())
+        return {**losses, "token_errors": (errors, count)}
+
+    def _scores(self, recordings: Recordings) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of tokens, [recordings, embeddings, vocabulary], and real lengths."""
+        model, encoder = self.model, self.model.speech_encoder
+        features = self.change(encoder.features(recordings.waveforms, recordings.lengths))
+        frames = model.speech_adapter(encoder(features))
+        return model.language.logits(frames.values).float().log_softmax(dim=-1), frames.lengths
+
+    def _is_said(self, batch: Batch) -> Tensor:
+        """Which targets are the transcript's, [batch, tokens]; each row has one recording."""
+        assert batch.targets is not None and batch.recordings is not None
+        if len(batch.recordings.rows) != len(batch.targets):
+            raise InputError("data.train", "the warm-up takes one recording a row")
+        stop = torch.tensor(self.processor.tokenizer.stop_ids, device=batch.targets.device)
+        return (batch.targets != IGNORED) & ~torch.isin(batch.targets, stop)

@@ -2,14 +2,16 @@
 
 `python -m multimodal.world --split test --number 12 --out DIR` writes pictures that no model has
 been trained on, with their captions; `--content` writes shards of captions, shards of dialogues,
-language alone, stand-ins for recordings, or shards of recordings; `--tokenizer` learns the core's
-tokens.
+language alone, stand-ins for recordings, shards of recordings (speech), or recordings as files of
+their own; `--tokenizer` learns the core's tokens.
 """
 
 import argparse
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -20,11 +22,12 @@ from multimodal.world.scenes import SPLITS, Split, sample_scene
 from multimodal.world.sentences import LANGUAGES, sample_sentence
 from multimodal.world.shards import CONTENTS, language_sample, write
 from multimodal.world.texts import caption, questions
-from multimodal.world.utterances import UTTERANCE_SPLITS, write_utterances
+from multimodal.world.utterances import UTTERANCE_SPLITS, write_recordings, write_utterances
 
 _EDGE = 224
 _TOKENIZER_TEXTS = 20000
 _NUM_MERGED = 1000
+SPOKEN: dict[str, Callable[..., Any]] = {"speech": write_utterances, "recordings": write_recordings}
 
 
 def write_pictures(
@@ -68,7 +71,7 @@ def main() -> None:
     parser.add_argument("--split", choices=splits, default="test", help="of what is drawn")
     parser.add_argument("--number", type=int, default=12, help="how many pictures or samples")
     parser.add_argument("--out", type=Path, required=True, help="directory to write into")
-    parser.add_argument("--content", choices=(*CONTENTS, "speech"), help="data instead of pictures")
+    parser.add_argument("--content", choices=(*CONTENTS, *SPOKEN), help="instead of pictures")
     parser.add_argument("--tokenizer", action="store_true", help="the tokenizer alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shapes-only", action="store_true", help="no things, no emoji set")
@@ -76,11 +79,13 @@ def main() -> None:
     if options.tokenizer:
         write_tokenizer(options.out, seed=options.seed)
         return
-    known = UTTERANCE_SPLITS if options.content == "speech" else SPLITS
+    known = UTTERANCE_SPLITS if options.content in SPOKEN else SPLITS
     if options.split not in known:
         parser.error(f"--split: there are {', '.join(known)}")
-    if options.content == "speech":
-        write_utterances(options.out, split=options.split, number=options.number, seed=options.seed)
+    if options.content in SPOKEN:
+        SPOKEN[options.content](
+            options.out, split=options.split, number=options.number, seed=options.seed
+        )
         return
     settings = {
         "split": options.split,

@@ -1,9 +1,10 @@
-"""A short tour: the shipped model on pictures that it was never trained on, in the command's words.
+"""A short tour: the shipped model on pictures and recordings that are new to it.
 
-`python -m multimodal.world.tour DIR` writes held-out pictures into DIR if it has none, then
-captions them and asks about them by the very commands that it prints, what was drawn beside the
-answers. Where the emoji set cannot be had, pictures made in the same way serve, which the package
-carries.
+`python -m multimodal.world.tour DIR` writes held-out pictures into DIR if it has none, captions
+them, asks about them, and transcribes and translates recordings by the very commands that it
+prints, what is right beside the answers. Recordings were made as the pictures are, but the voices'
+program is not needed here: the package carries some, and pictures, too, where the emoji set cannot
+be had.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from multimodal.world.__main__ import write_pictures
 
 NUM_PICTURES = 6
 NUM_ASKED = 4
+NUM_HEARD = 6
 SEED = 114
 
 NEXT = """
@@ -27,6 +29,7 @@ Next:
   .venv/bin/openherd ask {picture} "What do you see?"
   .venv/bin/openherd ask {picture} "What do you see?" --attention {folder}/map.png
   .venv/bin/openherd chat {picture}
+  .venv/bin/openherd transcribe {folder}/recordings --output-format srt --output-dir {folder}
   .venv/bin/openherd info
   .venv/bin/openherd caption photo.jpg --model path/to/Llama-3.2-11B-Vision-Instruct
 The shipped model knows its small world alone; README.md says which, and how to train on yours."""
@@ -41,6 +44,21 @@ def pictures(folder: Path) -> dict[str, dict[str, Any]]:
         except (InputError, ImportError):
             shutil.copytree(TINY / "samples", folder, dirs_exist_ok=True)
     return json.loads(listing.read_text())
+
+
+def hear(folder: Path) -> None:
+    """Transcribe and translate recordings of held-out sentences."""
+    if not folder.exists():
+        shutil.copytree(TINY / "samples" / "recordings", folder)
+    known = json.loads((folder / "sentences.json").read_text(encoding="utf-8"))
+    names = list(known)[:NUM_HEARD]
+    run("transcribe", *(str(folder / name) for name in names))
+    print("what was said:")
+    for name in names:
+        print(f"{folder / name}: {known[name]['text']}")
+    language, meaning = next(iter(known[names[0]]["translations"].items()))
+    run("translate", str(folder / names[0]), "--to", language)
+    print(f"what is right: {meaning}")
 
 
 def run(*words: str) -> None:
@@ -65,6 +83,7 @@ def main() -> None:
         question, answer = next(iter(facts["questions"].items()))
         run("ask", str(folder / name), question)
         print(f"what is right: {answer}")
+    hear(folder / "recordings")
     print(NEXT.format(folder=folder, picture=folder / next(iter(known))))
 
 

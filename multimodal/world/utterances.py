@@ -90,6 +90,21 @@ def write_utterances(
         return list(pool.map(write_shard, range(len(keys)), keys))
 
 
+def write_recordings(directory: Path, *, split: UtteranceSplit, number: int, seed: int = 0) -> None:
+    """Write FLAC files, and what is said in each as ``sentences.json``."""
+    directory.mkdir(parents=True, exist_ok=True)
+    rng = random.Random(f"recordings {split} {seed}")
+    said = {}
+    for index in range(number):
+        waveform, record = sample_utterance(rng, split=split)
+        name = f"{index:02d}.flac"
+        (directory / name).write_bytes(encode_flac(waveform))
+        said[name] = record
+    (directory / "sentences.json").write_text(
+        json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+
+
 def sample_utterance(
     rng: random.Random, *, split: UtteranceSplit, voice: Voice | None = None
 ) -> tuple[Waveform, dict[str, Any]]:
@@ -110,7 +125,8 @@ def sample_utterance(
         voice = rng.choice(voices(language, speakers))
     voice = replace(voice, rate=rng.randint(*_RATES), pitch=rng.randint(*_PITCHES))
     text = sentence.text[voice.language]
-    waveform = _recorded(_dry_speech(text, voice), rng)
+    speech = _dry_speech(text, voice)
+    waveform, start = _recorded(speech, rng)
     return waveform, {
         "text": text,
         "lang": voice.language,
@@ -120,6 +136,7 @@ def sample_utterance(
             if other != voice.language
         },
         "duration": _duration(waveform),
+        "speech": [round(start, 3), round(start + _duration(speech), 3)],
         "voice": voice.name,
     }
 
@@ -158,8 +175,12 @@ def _dry_speech(text: str, voice: Voice) -> Waveform:
     return resample(waveform[loud[0] : loud[-1] + 1] if len(loud) else waveform, rate=rate)
 
 
-def _recorded(speech: Waveform, rng: random.Random) -> Waveform:
-    """Speech in a room: pauses around it, now and then an echo, noise or both; some level."""
+def _recorded(speech: Waveform, rng: random.Random) -> tuple[Waveform, float]:
+    """Speech in a room: pauses around it, now and then an echo, noise or both; some level.
+
+    Returns:
+        The recording, and the second at which the speech begins.
+    """
     generator = np.random.default_rng(rng.getrandbits(64))
     pauses = [silence(rng.uniform(0.05, 0.3)) for _ in range(2)]
     waveform = np.concatenate([pauses[0], speech, pauses[1]])
@@ -174,7 +195,7 @@ def _recorded(speech: Waveform, rng: random.Random) -> Waveform:
     if disturbed in ("noise", "both"):
         snr, colour = rng.uniform(10, 30), rng.choice(COLOURS)
         waveform = add_noise(waveform, snr_db=snr, rng=generator, colour=colour)
-    return normalise_level(waveform, level=rng.uniform(*_LEVELS))
+    return normalise_level(waveform, level=rng.uniform(*_LEVELS)), _duration(pauses[0])
 
 
 def _write_shard(

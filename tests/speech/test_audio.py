@@ -339,15 +339,13 @@ def test_a_flac_that_was_written_to_a_pipe_is_read_to_its_end():
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_a_header_that_leads_nowhere_prints_nothing(capfd):
-    data = stored(melody(0.3), kind="CAF")
+    data = stored(melody(0.05), kind="AIFF")
     for place in range(4, 64):
-        for value in (0x00, 0x80, 0xFF):
-            damaged = bytearray(data)
-            damaged[place] = value
-            try:
-                read_audio(bytes(damaged), max_seconds=60)
-            except InputError as refusal:
-                assert len(str(refusal).splitlines()) == 1
+        damaged = data[:place] + bytes(4) + data[place + 4 :]
+        try:
+            read_audio(damaged, max_seconds=60)
+        except InputError as refusal:
+            assert len(str(refusal).splitlines()) == 1
     assert capfd.readouterr() == ("", "")
 
 

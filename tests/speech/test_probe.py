@@ -12,7 +12,7 @@ from speech.probe import (
     LinearProbe,
     ProbeConfig,
     ProbeResult,
-    character_errors,
+    edit_distance,
     plain,
     probe_layers,
 )
@@ -148,7 +148,7 @@ def test_standardised_frames_have_mean_zero_and_deviation_one():
     assert torch.allclose(whole.std(1, correction=0), torch.ones(2, 3), atol=1e-4)
 
 
-def test_character_errors_by_recursion():
+def test_edit_distance_by_recursion():
     def least(said: str, wanted: str) -> int:
         if not said or not wanted:
             return len(said) + len(wanted)
@@ -158,7 +158,7 @@ def test_character_errors_by_recursion():
     chance = random.Random(0)
     for _ in range(60):
         said, wanted = ("".join(chance.choices("ab", k=chance.randint(0, 5))) for _ in range(2))
-        assert character_errors(said, wanted) == least(said, wanted)
+        assert edit_distance(said, wanted) == least(said, wanted)
 
 
 def test_of_equal_errors_the_lower_loss_is_best():

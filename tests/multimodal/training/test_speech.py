@@ -26,7 +26,7 @@ from multimodal.training.speech_parts import FreshSpeechAdapter, SpeechParts, bu
 from multimodal.training.warm_up import SpeechWarmUp
 from speech.augmentation import AugmentationConfig
 from speech.checkpoint import save_encoder
-from tests.multimodal.speaking import RATE, sound, speaking_model, write_speaking
+from tests.multimodal.speaking import RATE, TOKENIZER, sound, speaking_model, write_speaking
 from tests.multimodal.training.fakes import Recorder, quiet_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -184,6 +184,37 @@ def test_warm_up_is_ctc_through_the_core(train):
                 expected += brute_force_ctc(scores, wanted, blank=module.blank_id)
     assert int(count) == tokens
     assert float(total) == pytest.approx(expected, rel=1e-4)
+
+
+def test_greedy_errors_are_those_of_the_best_path(train):
+    module, _ = train(SpeechWarmUp, trainer={"max_steps": 1})
+    rows = []
+    for words, seconds in (("one two", 0.42), ("", 0.2)):
+        messages = [
+            {"role": "user", "content": [{"type": "audio", "audio": sound(seconds)}]},
+            {"role": "assistant", "content": words},
+        ]
+        rows.append(module.processor.encode(messages))
+    with torch.no_grad():
+        found, count = module.validation_losses(module.processor.collate(rows))["token_errors"]
+        wrong = 0
+        for row in rows:
+            samples = row.recordings[0]
+            heard = Recordings(
+                waveforms=samples[None], lengths=torch.tensor([len(samples)]), rows=torch.zeros(1)
+            )
+            best = module.model.language.logits(module.model.hear(heard)[1:-1]).argmax(-1).tolist()
+            said = [token for token, _ in itertools.groupby(best) if token != module.blank_id]
+            wanted = row.targets[row.targets >= 0].tolist()[:-1]
+            distances = np.arange(len(wanted) + 1)
+            for i, token in enumerate(said, start=1):
+                row_above, distances = distances, np.full(len(wanted) + 1, i)
+                for j, other in enumerate(wanted, start=1):
+                    distances[j] = min(
+                        row_above[j] + 1, distances[j - 1] + 1, row_above[j - 1] + (token != other)
+                    )
+            wrong += int(distances[-1])
+    assert int(found) == wrong and int(count) == len(TOKENIZER.encode("one two"))
 
 
 def test_exchanged_recordings_keep_their_places():
