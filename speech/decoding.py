@@ -146,7 +146,7 @@ def _decoder(file: IO[bytes], *, name: str) -> Iterator[Recording]:
 
 def _opened_by_soundfile(file: IO[bytes]) -> soundfile.SoundFile | None:
     try:
-        sound = soundfile.SoundFile(file)
+        sound = soundfile.SoundFile(_Seekable(file))
     except Exception:  # a codec that libsndfile lacks, or a broken file: PyAV tells
         return None
     if 0 < sound.frames < 2**62:

@@ -16,9 +16,14 @@ from multimodal.commands.options import (
 )
 from multimodal.pictures import open_picture
 
+MAX_SECONDS = 600.0
+"""Longest recording that is kept; the model's own limit is checked when it is heard."""
+
 MANUAL = """\
 Write a line and press Enter. Commands:
   /image FILE   show a picture with the next line
+  /audio FILE   let a recording be heard with the next line
+  /send         send what waits, without a line: a recording may say it all
   /new          start over
   /help         this
   /quit         leave (or Ctrl-D)"""
@@ -26,7 +31,7 @@ Write a line and press Enter. Commands:
 
 def main(words: Sequence[str]) -> int:
     """Run the verb and return its exit status."""
-    parser = new_parser("chat", f"Talk, with or without pictures.\n\n{MANUAL}")
+    parser = new_parser("chat", f"Talk, with or without pictures and recordings.\n\n{MANUAL}")
     parser.add_argument(
         "pictures", type=str, nargs="*", help="pictures that the first line is about"
     )
@@ -45,14 +50,19 @@ def main(words: Sequence[str]) -> int:
         try:
             if command == "/image":
                 waiting.append(_image(argument.strip()))
+            elif command == "/audio":
+                waiting.append(_recording(argument.strip()))
             elif command == "/new":
                 messages, waiting = list(opening), []
             elif command == "/help":
                 print(MANUAL)
             elif command == "/quit":
                 break
+            elif command == "/send" and not waiting:
+                raise InputError("/send", "nothing waits: /audio FILE or /image FILE first")
             else:
-                turn = {"role": "user", "content": [*waiting, {"type": "text", "text": line}]}
+                said = [] if command == "/send" else [{"type": "text", "text": line}]
+                turn = {"role": "user", "content": [*waiting, *said]}
                 answer = _say(assistant.stream([*messages, turn]), as_json=options.json)
                 messages += [turn, {"role": "assistant", "content": answer}]
                 waiting = []
@@ -65,6 +75,13 @@ def main(words: Sequence[str]) -> int:
 def _image(path: str) -> dict[str, Any]:
     """Open a picture now, so that a bad one is known before the line that is about it."""
     return {"type": "image", "image": open_picture(path)}
+
+
+def _recording(path: str) -> dict[str, Any]:
+    """Decode a recording now, for the same reason."""
+    from speech.audio import SAMPLE_RATE, read_audio
+
+    return {"type": "audio", "audio": (read_audio(path, max_seconds=MAX_SECONDS), SAMPLE_RATE)}
 
 
 def _lines() -> Iterator[str]:

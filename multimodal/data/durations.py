@@ -16,6 +16,7 @@ shares evenly: the batches do not depend on that number.
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ class DurationPlan:
         """Most that one row may last, all its recordings together and padding counted."""
         return self.max_batch_seconds / self.multiple
 
-    @property
+    @cached_property
     def batches_per_epoch(self) -> int:
         """Batches in an epoch: of validation all; of training about one pass.
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
@@ -82,7 +82,7 @@ class SpeechPretrainingTask:
             raise InputError(sample.name, "no recording")
         found = list(sample.recordings.values())
         recording = found[_chosen(len(found), sample.draw, RECORDING)]
-        said = transcript(sample.record, name=sample.name).text if len(found) == 1 else None
+        said = _said(sample) if len(found) == 1 else None
         seconds = _seconds(recording, name=sample.name)
         if seconds <= self.max_seconds:
             _check_said(sample, seconds)
@@ -290,13 +290,17 @@ def _check_said(sample: Sample, seconds: float) -> None:
         raise InputError(sample.name, f"lasts {seconds:.2f} s, its record says {said:g} s")
 
 
+def _said(sample: Sample) -> str | None:
+    """What is said, if the record can be read; sound alone is enough for pre-training."""
+    try:
+        return transcript(sample.record, name=sample.name).text
+    except InputError:
+        return None
+
+
 def _played(dialogue: Dialogue) -> list[Recording]:
-    return [part["audio"] for part in _audio_parts(dialogue)]
-
-
-def _audio_parts(dialogue: Dialogue) -> list[dict[str, Any]]:
     return [
-        part
+        part["audio"]
         for message in dialogue
         if isinstance(message.get("content"), list)
         for part in message["content"]

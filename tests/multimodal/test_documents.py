@@ -5,6 +5,7 @@ stands with its answers is asked of the shipped model itself.
 """
 
 import io
+import json
 import re
 import shlex
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 import multimodal.locations
@@ -21,6 +23,7 @@ from multimodal.adapter_checkpoint import save_adapter
 from multimodal.checkpoint import load_model
 from multimodal.cli import VERBS, main
 from multimodal.training.config_files import find_config
+from tests.multimodal.speaking import sound, write_speaking
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = multimodal.locations.TINY
@@ -47,15 +50,26 @@ def lines(word: str) -> list[tuple[str, str]]:
     ]
 
 
+@pytest.fixture(scope="module")
+def model_directory(tmp_path_factory) -> Path:
+    """Random weights that see and hear."""
+    return write_speaking(tmp_path_factory.mktemp("models") / "random")
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path, model_directory, monkeypatch) -> None:
-    """photo.jpg, folder/ with another, models under path/to/, and short answers."""
+    """photo.jpg, folder/ with another, talk.flac, recordings/, models under path/to/."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(multimodal.locations, "TINY", model_directory)
     for name in ("photo.jpg", "folder/other.png"):
         Path(name).parent.mkdir(exist_ok=True)
         noise = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
         Image.fromarray(noise).save(name)
+    Path("recordings").mkdir()
+    for name in ("talk.flac", "recordings/hello.wav"):
+        soundfile.write(name, *sound(1.5))
+    line = {"audio_filepath": "hello.wav", "duration": 1.5, "text": "What is the cup?"}
+    Path("recordings/manifest.jsonl").write_text(json.dumps(line) + "\n")
     for name in ("model", "core"):
         shutil.copytree(model_directory, Path("path/to") / name)
     model = load_model(model_directory)
@@ -72,7 +86,7 @@ def test_command(name, line, monkeypatch, capsys):
     typed, words = words[: words.index("openherd")], words[words.index("openherd") + 1 :]
     said = " ".join(typed[1:-1]) if typed else "What?"  # echo "..." | openherd
     monkeypatch.setattr(sys, "stdin", io.StringIO(said + "\n"))
-    if words[0] in ("caption", "ask", "chat"):
+    if words[0] in ("caption", "ask", "chat", "transcribe", "translate", "respond"):
         words += ["--max_new_tokens", "4", "--device", "cpu"]
     assert main(words) == 0, capsys.readouterr().err
 

@@ -73,7 +73,6 @@ def test_another_rate_is_the_slice_of_the_whole(tmp_path, cache, talk):
         ({"duration": True}, "duration must be seconds"),
         ({"offset": 8.0, "duration": 3.0}, "ends at 9.00 s"),
         ({"offset": 12.0, "duration": 3.0}, "ends "),
-        ({"lang": "Klingon"}, "'Klingon': unknown"),
     ],
 )
 def test_bad_lines_are_named(tmp_path, cache, talk, keys, fault):

@@ -253,6 +253,14 @@ def test_a_batch_of_waveforms():
     assert task.without_loss(rows[0]) is rows[0]
 
 
+def test_pretraining_wants_sound_alone():
+    for record in ({}, {"text": 3}, {"text": "a", "lang": "xx"}):
+        row = SpeechPretrainingTask().encode(sample(record, FILE))
+        assert same(row.waveform, SOUND) and row.text is None
+    with pytest.raises(InputError, match="sample 1: no recording"):
+        SpeechPretrainingTask().encode(sample({"text": "a"}))
+
+
 # Loading.
 
 
@@ -401,16 +409,21 @@ def test_too_long_recordings_are_counted_and_replaced(tmp_path, cache, processor
 
 
 def test_a_batch_may_lose_a_row(tmp_path, cache):
-    """Where the shortest recording is broken, none that is short enough can take its place."""
-    samples = {str(n): spoken(n, seconds=1.0 + n / 10) for n in range(7)}
-    samples["tiny"] = {"wav": encoded(noise(0.9), "WAV")[:-20], "json": {"duration": 0.1}}
-    for n in range(3):
-        samples[f"short{n}"] = {"wav": encoded(noise(0.1), "WAV"), "json": {"text": f"short {n}"}}
+    """Where no recording is short enough to take the place of a broken one."""
+    samples = {str(n): spoken(n, seconds=1.0) for n in range(5)}
+    samples |= {f"bad{n}": {"wav": b"words", "json": {"duration": 1.0}} for n in range(3)}
     source = ShardSource(str(write_shard(tmp_path / "a.tar", samples)), cache=cache)
     stream = loader([source], SpeechPretrainingTask(max_seconds=2.0), seconds=8.0)
-    batches = taken(stream, 20)
-    assert all(batch.waveforms.numel() <= 8.0 * RATE for batch in batches)
-    assert stream.budget.num_broken > 0
+    stream.batches.plan.substitutes = lambda step, position: iter(())
+    (batch,) = taken(stream, 1)  # all eight samples in one batch
+    assert sorted(batch.texts) == [f"recording number {n}" for n in range(5)]
+    assert stream.budget.num_broken == 3 and stream.budget.seen == 8
+    task = SpeechPretrainingTask(max_seconds=0.5)
+    task.encode = lambda sample: SpeechPretrainingTask().encode(replace(sample, recordings={}))
+    stream = loader([source], task, seconds=8.0)
+    stream.batches.plan.substitutes = lambda step, position: iter(())
+    batch, report = stream.batches[0]
+    assert batch is None and "no other is as short" in str(report.failure)
 
 
 def test_nothing_but_broken_recordings(tmp_path, cache):
