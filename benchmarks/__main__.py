@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.paired import HEADER, machine
 
-NAMES = ("training_step", "decoding", "loader", "conformer", "best_rq")
+NAMES = ("training_step", "decoding", "loader", "conformer", "best_rq", "transcription")
 
 
 def main() -> None:

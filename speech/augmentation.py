@@ -1,4 +1,4 @@
-"""Augmentation of speech: another speed, noise, and hidden stretches of time and frequency.
+"""Augmentation of speech: another speed, and hidden stretches of time and frequency.
 
 Speed changes by resampling, which moves pitch and formants with it (Ko et al., Interspeech 2015).
 Masks are those of SpecAugment (arXiv 1904.08779), the time masks in proportion to the recording as
@@ -17,15 +17,8 @@ from speech.frames import Frames
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationConfig:
-    """What is done to a recording while training; the defaults are the Conformer's."""
+    """How much of a recording's features is hidden; the defaults are the sequel's."""
 
-    speed_factors: tuple[float, ...] = (0.9, 1.0, 1.1)
-    """Speeds, one of which is drawn for each recording; (1.0,) leaves it as it is."""
-    noise_probability: float = 0.0
-    """Share of the recordings that white noise is added to."""
-    min_noise_snr: float = 10.0
-    max_noise_snr: float = 40.0
-    """Bounds of the ratio of speech to noise, in dB."""
     num_time_masks: int = 10
     """Masks over time in each recording; they may overlap."""
     max_time_mask: float = 0.05
@@ -36,40 +29,10 @@ class AugmentationConfig:
     """Widest of them, in mel bands."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "speed_factors", tuple(self.speed_factors))
-        if not self.speed_factors or not all(0.5 <= x <= 2 for x in self.speed_factors):
-            raise ValueError(
-                f"augmentation.speed_factors must lie in 0.5 .. 2, not {self.speed_factors}"
-            )
-        if not 0 <= self.noise_probability <= 1:
-            raise ValueError(
-                f"augmentation.noise_probability {self.noise_probability} must lie in 0 .. 1"
-            )
-        if self.min_noise_snr > self.max_noise_snr:
-            raise ValueError(
-                f"augmentation: min_noise_snr {self.min_noise_snr} is above max_noise_snr "
-                f"{self.max_noise_snr}"
-            )
         if min(self.num_time_masks, self.num_frequency_masks, self.max_frequency_mask) < 0:
             raise ValueError("augmentation: numbers and widths of masks must not be negative")
         if not 0 <= self.max_time_mask <= 1:
             raise ValueError(f"augmentation.max_time_mask {self.max_time_mask} is no share")
-
-
-def augment_waveform(
-    waveform: Tensor, config: AugmentationConfig, *, generator: Generator
-) -> Tensor:
-    """Return a recording [samples] at a speed that is drawn, perhaps with noise.
-
-    As many numbers are drawn whatever comes out, except for the noise itself.
-    """
-    speed, noisy, loud = torch.rand(3, generator=generator).tolist()
-    factors = config.speed_factors
-    waveform = change_speed(waveform, factors[min(int(speed * len(factors)), len(factors) - 1)])
-    if noisy < config.noise_probability:
-        snr = config.min_noise_snr + loud * (config.max_noise_snr - config.min_noise_snr)
-        waveform = add_noise(waveform, snr=snr, generator=generator)
-    return waveform
 
 
 def change_speed(waveform: Tensor, factor: float) -> Tensor:
@@ -83,17 +46,6 @@ def change_speed(waveform: Tensor, factor: float) -> Tensor:
         [ceil(samples / factor)].
     """
     return resample(waveform, round(factor * SAMPLE_RATE)) if factor != 1 else waveform
-
-
-def add_noise(waveform: Tensor, *, snr: float, generator: Generator) -> Tensor:
-    """Add white noise to [samples], `snr` dB below the recording's mean power; clipped to -1 .. 1.
-
-    Silence stays silent.
-    """
-    noise = torch.randn(waveform.shape, generator=generator, device=generator.device)
-    power = waveform.square().mean() if len(waveform) else 0.0
-    gain = (power * 10 ** (-snr / 10)) ** 0.5
-    return (waveform + gain * noise.to(waveform)).clamp(-1, 1)
 
 
 def mask_features(
