@@ -18,6 +18,7 @@ from multimodal.training.adapter import choose_trainable
 from multimodal.training.command import TrainingCLI, run
 from multimodal.training.config_files import CARRIED, config_names
 from multimodal.training.parts import build, config_of
+from speech.encoder import build_encoder
 from vision.checkpoint import save_encoder
 from vision.encoder import ImageEncoder
 
@@ -74,6 +75,41 @@ def test_all_stages_are_there_at_all_sizes():
     wanted = {f"image/{stage}-{size}" for stage in STAGES for size in SIZES}
     wanted |= {"image/finetune-llama-3.2-11b", "language/pretrain-tiny", "language/anneal-tiny"}
     assert wanted <= set(NAMES)
+
+
+def test_speech_has_its_stages():
+    wanted = {"pretrain-1b", "finetune-8b", "finetune-70b", "finetune-w2v-bert-8b"}
+    wanted |= {"pretrain-w2v-bert", "pretrain-tiny", "warm-up-tiny", "finetune-tiny"}
+    assert {f"speech/{name}" for name in wanted} <= set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "rate"),
+    [("finetune-8b", 650_000, 1e-4), ("finetune-70b", 600_000, 4e-5)],
+)
+def test_speech_is_fine_tuned_as_the_paper_says(name, steps, rate):
+    config = parsed(f"speech/{name}")
+    assert config.trainer.max_steps == steps
+    module = training(f"speech/{name}")
+    assert module.optimizer_config.learning_rate == rate
+    with torch.device("meta"):
+        model = MultimodalLlama(module.config)
+        choose_trainable(model, module.patterns)
+    assert count(model.speech_encoder) == pytest.approx(1.002e9, rel=3e-3)
+    assert count(model.speech_adapter) == pytest.approx(1e8, rel=0.03)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert trained == count(model.speech_encoder) + count(model.speech_adapter)
+
+
+def test_speech_is_pre_trained_as_the_paper_says():
+    config = parsed("speech/pretrain-1b")
+    assert config.trainer.max_steps == 500_000
+    module = training("speech/pretrain-1b")
+    best_rq = module.best_rq
+    assert (best_rq.num_codebooks, best_rq.codebook_size, best_rq.codebook_dim) == (16, 8192, 16)
+    assert (best_rq.mask_probability, best_rq.mask_span) == (0.025, 32)
+    with torch.device("meta"):
+        assert count(build_encoder(module.encoder)) == pytest.approx(1.002e9, rel=3e-3)
 
 
 @pytest.mark.parametrize("name", NAMES)
