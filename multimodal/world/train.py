@@ -28,7 +28,7 @@ RUNS = Path("runs")
 CORE = ("language/pretrain-tiny",)
 ENCODERS = ("speech/pretrain-tiny", "image/contrastive-tiny", "image/grounding-tiny")
 IMAGE = ("image/pretrain-tiny", "image/anneal-tiny", "image/finetune-tiny")
-SPEECH = ("speech/warm-up-tiny", "speech/finetune-tiny")
+SPEECH = ("speech/warm-up-tiny", "speech/finetune-tiny", "speech/anneal-tiny")
 MODEL = RUNS / "tiny"
 """Where the joined model goes."""
 _NUMBERS: dict[Content, int] = {
