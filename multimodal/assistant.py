@@ -85,6 +85,8 @@ class Assistant:
         self.model = model
         self.processor = Processor(tokenizer, model.config, date=template_date(companions))
         self.generation = GenerationConfig.from_directory(companions, tokenizer=tokenizer)
+        # Training knows no date lines: with them the prompts would not be those of the training.
+        self._listener = Processor(tokenizer, model.config)
         self.transcription = TranscriptionConfig()
         """How recordings are cut and answered."""
         self._companions = companions
@@ -214,8 +216,8 @@ class Assistant:
             raise InputError(self._companions, "this model cannot hear: it has no speech parts")
         return Hearing(
             model=self.model,
-            processor=self.processor,
-            generation=self.generation,
+            processor=self._listener,
+            generation=replace(self.generation, temperature=self.transcription.temperature),
             config=self.transcription,
             source=recording,
             language=named(language),

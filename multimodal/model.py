@@ -86,12 +86,18 @@ class MultimodalLlama(nn.Module):
         """
         if self.config.speech_encoder is None:
             raise ValueError("this model has no speech encoder: it cannot hear")
-        encoder, adapter = self.speech_encoder, self.speech_adapter
+        adapter = self.speech_adapter
+        frames = self.speech_frames(recordings, change=change)
+        return enclosed(frames, adapter.start, adapter.end)
+
+    def speech_frames(self, recordings: Recordings, *, change: Change | None = None) -> Frames:
+        """Embeddings of recordings without the special ones, [recordings, embeddings, dim]."""
+        encoder = self.speech_encoder
         features = encoder.features(recordings.waveforms, recordings.lengths)
         features = features if change is None else change(features)
         kind = next(encoder.parameters()).dtype
         features = Frames(values=features.values.to(kind), lengths=features.lengths)
-        return enclosed(adapter(encoder(features)), adapter.start, adapter.end)
+        return self.speech_adapter(encoder(features))
 
     def embed_batch(self, batch: Batch, *, change: Change | None = None) -> Tensor:
         """Embeddings [batch, tokens, dim] of tokens, those of recordings in their places."""

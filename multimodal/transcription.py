@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from language.errors import InputError
 from language.generation import GenerationConfig, generate
 from language.repetition import cut_repetition
 from language.tokenizer import TextStream
@@ -37,6 +38,8 @@ class TranscriptionConfig:
     """Where they are cut."""
     batch_size: int = 16
     """Pieces that are answered side by side."""
+    temperature: float = 0.0
+    """Of the answers, whatever the model's own directory says of dialogue: 0 is the likeliest."""
     min_confidence: float = -1.0
     """Mean log-probability of a token below which a piece counts as without words."""
 
@@ -68,21 +71,36 @@ class Hearing:
     remarks: list[str] = field(default_factory=list)
     seconds: float = 0.0
     """How much of the recording was read so far."""
+    is_complete: bool = False
+    """Whether the recording was read to its end."""
 
     def pieces(self) -> Iterator[Piece]:
         """Read the recording to its end.
 
         Raises:
-            InputError: it is unusable.
+            InputError: it is unusable, or from some place on; what came before is answered first.
         """
         limit = self.processor.max_seconds
         cutting = self.config.segmentation
         cutting = replace(cutting, max_seconds=min(cutting.max_seconds, limit))
         cut = speech_segments(self._counted(stream_audio(self.source)), cutting)
-        while batch := list(islice(cut, self.config.batch_size)):
-            if self.language is None and self.to is None:
+        while not self.is_complete:
+            batch, fault = self._gathered(cut)
+            if batch and self.language is None and self.to is None:
                 self.language = self._identified(batch[:NUM_IDENTIFIED])
             yield from self._answered(batch)
+            if fault is not None:
+                raise fault
+
+    def _gathered(self, cut: Iterator[Segment]) -> tuple[list[Segment], InputError | None]:
+        """The next pieces; and the fault that ended the recording, which costs none of them."""
+        batch: list[Segment] = []
+        try:
+            batch.extend(islice(cut, self.config.batch_size))
+            self.is_complete = len(batch) < self.config.batch_size
+        except InputError as fault:
+            return batch, fault
+        return batch, None
 
     def transcript(self) -> Transcript:
         """All that was said, after :meth:`pieces` has ended."""
@@ -103,16 +121,23 @@ class Hearing:
         """The language that the model names most often, longer pieces counting for more."""
         prompt = self.model.config.speech_prompts.identify
         votes: dict[str, float] = {}
-        for segment, (text, _, _) in zip(batch, self._whole(batch, prompt), strict=True):
-            name = text.strip().rstrip(".")
-            if name:
-                votes[name] = votes.get(name, 0.0) + segment.end - segment.start
+        answers = _Answers(self, batch, prompt)
+        for _ in answers.steps():
+            pass
+        for index, segment in enumerate(batch):
+            try:
+                name = language_name(answers.whole(index).strip().rstrip("."))
+            except InputError:
+                continue  # no language: the model was never taught to name them
+            votes[name] = votes.get(name, 0.0) + segment.end - segment.start
         if not votes:
             return None
         return max(votes, key=lambda name: votes[name])
 
     def _answered(self, batch: Sequence[Segment]) -> Iterator[Piece]:
         """Answers in the order of the pieces: the first still unfinished one as it is written."""
+        if not batch:
+            return
         prompts = self.model.config.speech_prompts
         if self.to is not None:
             prompt = prompts.translate.format(language=self.to)
@@ -151,14 +176,6 @@ class Hearing:
             self.segments.append(kept)
         return kept
 
-    def _whole(self, batch: Sequence[Segment], prompt: str) -> list[tuple[str, float, bool]]:
-        answers = _Answers(self, batch, prompt)
-        for _ in answers.steps():
-            pass
-        return [
-            (answers.texts[i], answers.confidence(i), answers.ended[i]) for i in range(len(batch))
-        ]
-
 
 class _Answers:
     """The answers to pieces of a recording, written side by side."""
@@ -166,17 +183,19 @@ class _Answers:
     def __init__(self, hearing: Hearing, batch: Sequence[Segment], prompt: str) -> None:
         self._hearing = hearing
         self._prompt, self._batch = prompt, batch
-        self._scores = [0.0] * len(batch)
-        self._counts = [0] * len(batch)
+        self._scores: list[list[float]] = [[] for _ in batch]  # of each token, and of the end
         self._tokens: list[list[int]] = [[] for _ in batch]
         self.texts = [""] * len(batch)
         self.unseen = [""] * len(batch)
         """Text of each that :meth:`steps` has not given out yet."""
         self.ended = [False] * len(batch)
+        """Whether each came to its end, and neither into a loop nor to the most tokens."""
+        self._is_over = [False] * len(batch)
 
     def confidence(self, index: int) -> float:
-        """Mean log-probability of a piece's tokens, the closing one included."""
-        return self._scores[index] / max(self._counts[index], 1)
+        """Mean log-probability of what is kept of a piece's tokens, and of its end."""
+        scores = self._scores[index][: len(self._kept(index)) + self.ended[index]]
+        return sum(scores) / max(len(scores), 1)
 
     def repeats(self, index: int) -> bool:
         """Whether a piece's answer ends in a loop."""
@@ -239,15 +258,17 @@ class _Answers:
     ) -> None:
         """Add what the tokens of a step were held for; a row that just ended, its closing one."""
         shares = logits.float().log_softmax(dim=-1)
-        likeliest = shares.argmax(dim=-1).tolist()
         for index, token in enumerate(step):
-            if self.ended[index]:
+            if self._is_over[index]:
                 continue
-            said = likeliest[index] if token is None else token
-            self._scores[index] += float(shares[index, said])
-            self._counts[index] += 1
-            if token is None:
-                self.ended[index] = said in settings.stop_ids
+            if token is not None:
+                self._scores[index].append(float(shares[index, token]))
+                continue
+            self._is_over[index] = True
+            stops = [stop for stop in settings.stop_ids if stop < shares.shape[-1]]
+            end = float(shares[index, stops].logsumexp(dim=-1))
+            self.ended[index] = not self.repeats(index)
+            self._scores[index].append(end)
 
 
 class _Scored(MultimodalSession):

@@ -16,9 +16,6 @@ from multimodal.commands.options import (
 )
 from multimodal.pictures import open_picture
 
-MAX_SECONDS = 600.0
-"""Longest recording that is kept; the model's own limit is checked when it is heard."""
-
 MANUAL = """\
 Write a line and press Enter. Commands:
   /image FILE   show a picture with the next line
@@ -51,7 +48,8 @@ def main(words: Sequence[str]) -> int:
             if command == "/image":
                 waiting.append(_image(argument.strip()))
             elif command == "/audio":
-                waiting.append(_recording(argument.strip()))
+                limit = assistant.processor.max_seconds
+                waiting.append(_recording(argument.strip(), max_seconds=limit))
             elif command == "/new":
                 messages, waiting = list(opening), []
             elif command == "/help":
@@ -77,11 +75,11 @@ def _image(path: str) -> dict[str, Any]:
     return {"type": "image", "image": open_picture(path)}
 
 
-def _recording(path: str) -> dict[str, Any]:
+def _recording(path: str, *, max_seconds: float) -> dict[str, Any]:
     """Decode a recording now, for the same reason."""
     from speech.audio import SAMPLE_RATE, read_audio
 
-    return {"type": "audio", "audio": (read_audio(path, max_seconds=MAX_SECONDS), SAMPLE_RATE)}
+    return {"type": "audio", "audio": (read_audio(path, max_seconds=max_seconds), SAMPLE_RATE)}
 
 
 def _lines() -> Iterator[str]:

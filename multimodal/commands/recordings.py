@@ -59,19 +59,30 @@ def add_recording_options(parser: ArgumentParser) -> None:
 
 def hear_each(options: Namespace, *, language: str | None = None, to: str | None = None) -> int:
     """Print what every recording says and return the exit status."""
+    from multimodal.transcription import named
+
     files, num_bad = _expand(options.recordings)
     targets = _targets(files) if options.output_format else {}
     if options.output_format:
         _make_folder(Path(options.output_dir))
+    named(language), named(to)  # an unknown language is told before the model is loaded
     assistant = load_assistant(options)
     _set_detector(assistant, options.detector)
+    if options.temperature is not None:
+        assistant.transcription = replace(assistant.transcription, temperature=options.temperature)
     with_names = len(files) + num_bad > 1
     for file in files:
+        hearing = assistant.hearing(file, language=language, to=to)
         try:
-            hearing = assistant.hearing(file, language=language, to=to)
             _show(hearing, file, as_json=options.json, with_name=with_names)
-            for remark in hearing.remarks:
-                complain(f"{file}: {remark}")
+        except InputError as error:
+            complain(str(error))
+            num_bad += 1
+        if not (hearing.is_complete or hearing.segments):
+            continue
+        for remark in hearing.remarks:
+            complain(f"{file}: {remark}")
+        try:
             if options.output_format:
                 _write(hearing, Path(options.output_dir) / targets[file], options.output_format)
         except InputError as error:
@@ -85,26 +96,27 @@ def _show(hearing: "Hearing", file: str, *, as_json: bool, with_name: bool) -> N
     from speech.audio import audio_duration
 
     total, begun, written = audio_duration(file), time.perf_counter(), False
-    for piece in hearing.pieces():
-        if piece.segment is not None and total >= LONG:
-            _tell_progress(file, piece.segment.end, total, time.perf_counter() - begun)
-        if as_json or not piece.text:
-            continue
-        text = piece.text
-        if not written:
-            print(f"{file}: " if with_name else "", end="")
-            text = text.lstrip()
-        written = True
-        print(text, end="", flush=True)
-        if piece.segment is not None:
-            print(" ", end="")
-    if as_json:
-        about = hearing.transcript().to_json()
-        print(json.dumps({"file": file, **about}, ensure_ascii=False), flush=True)
-    elif written:
-        print(flush=True)
-    else:
-        print(f"{file}: (no speech)" if with_name else "(no speech)", flush=True)
+    is_watched = sys.stdout.isatty()  # a person sees text grow; a file gets what is final
+    try:
+        for piece in hearing.pieces():
+            if piece.segment is not None and total >= LONG and (as_json or not is_watched):
+                _tell_progress(file, piece.segment.end, total, time.perf_counter() - begun)
+            text = piece.text if is_watched else piece.segment.text if piece.segment else ""
+            if piece.segment is not None and is_watched:
+                text = " " if piece.segment.text else "[no words made out] "
+            if as_json or not text:
+                continue
+            lead = f"{file}: " if with_name else ""
+            print(" " if written and not is_watched else "" if written else lead, end="")
+            print(text if written else text.lstrip(), end="", flush=True)
+            written = True
+    finally:  # what was heard before a fault is not lost
+        if as_json and (hearing.segments or hearing.is_complete):
+            about = hearing.transcript().to_json()
+            print(json.dumps({"file": file, **about}, ensure_ascii=False), flush=True)
+        elif not as_json and (written or hearing.is_complete):
+            nothing = f"{file}: (no speech)" if with_name else "(no speech)"
+            print("" if written else nothing, flush=True)
 
 
 def _tell_progress(file: str, done: float, total: float, seconds: float) -> None:

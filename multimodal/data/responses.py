@@ -69,7 +69,10 @@ def _write_manifest(source: Path, target: Path, answer: Answer, max_words: int) 
         with source.open(encoding="utf-8", errors="replace") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    record = parse_record(line, name=f"{source}: line {number}")
+                    try:
+                        record = parse_record(line, name=f"{source}: line {number}")
+                    except InputError:
+                        record = {}  # left out, and counted with the others
                     file = record.get(KEY)
                     if isinstance(file, str):  # the manifest may go elsewhere
                         record[KEY] = str((source.parent / Path(file).expanduser()).resolve())
@@ -136,7 +139,10 @@ def _samples(shard: tarfile.TarFile, source: Path) -> Iterator[list[tuple[str, b
 def _record(files: dict[str, bytes], *, source: Path) -> dict[str, Any]:
     for name, data in files.items():
         if name.endswith(".json"):
-            return parse_record(data, name=f"{source}: {name}")
+            try:
+                return parse_record(data, name=f"{source}: {name}")
+            except InputError:
+                return {}  # left out, and counted with the others
     return {}
 
 
@@ -155,7 +161,17 @@ def _answered(
     items = iter(items)
     while batch := list(islice(items, BATCH)):
         texts = [text(item) for item in batch]
-        answers = iter(answer([each for each in texts if each is not None]))
+        answers = iter(_answers([each for each in texts if each is not None], answer))
         for item, each in zip(batch, texts, strict=True):
             said = None if each is None else next(answers).strip()
             yield item, said or None
+
+
+def _answers(texts: list[str], answer: Answer) -> list[str]:
+    """Answers to texts; nothing to one that cannot be answered, since it is too long."""
+    try:
+        return answer(texts)
+    except InputError:
+        if len(texts) == 1:
+            return [""]
+    return [said for text in texts for said in _answers([text], answer)]

@@ -86,10 +86,15 @@ class SpeechPretrainingTask:
         seconds = _seconds(recording, name=sample.name)
         if seconds <= self.max_seconds:
             _check_said(sample, seconds)
-            return Utterance(waveform=_decoded(recording, name=sample.name), text=said)
+            return Utterance(
+                waveform=_decoded(recording, max_seconds=self.max_seconds, name=sample.name),
+                text=said,
+            )
         start = uniform(sample.draw, CROP) * (seconds - self.max_seconds)
         part = _part(recording, start=start, duration=self.max_seconds)
-        return Utterance(waveform=_decoded(part, name=sample.name), text=None)
+        return Utterance(
+            waveform=_decoded(part, max_seconds=self.max_seconds, name=sample.name), text=None
+        )
 
     def collate(self, rows: Sequence[Utterance]) -> SpeechBatch:
         """A batch; with texts where every row has its own."""
@@ -212,7 +217,7 @@ class SpeechTask:
             choices.append((weights["identify"], prompts.identify, said.language))
         choices = [choice for choice in choices if choice[0] > 0]
         if not choices and said.text is not None and said.language is None:
-            raise InputError(sample.name, "no language: the record has no lang")
+            raise InputError(sample.name, "no language: the record has no lang, give data.language")
         if not choices:
             raise InputError(sample.name, "nothing to learn: no text for any of the tasks")
         place = uniform(sample.draw, CHOICE) * sum(weight for weight, _, _ in choices)
@@ -239,7 +244,9 @@ class SpeechTask:
                 f"at most {self.max_row_seconds:g} s fit",
             )
         _check_said(sample, longest)
-        waveforms = [_decoded(file, name=sample.name) for file in files]
+        waveforms = [
+            _decoded(file, max_seconds=self.max_seconds, name=sample.name) for file in files
+        ]
         return [change_speed(w, speed) if speed != 1 else w for w in waveforms]
 
     def _speed(self, draw: int, seconds: float) -> float:
@@ -274,13 +281,18 @@ def _part(recording: Recording, *, start: float, duration: float) -> Excerpt:
     return Excerpt(source=recording, start=start, duration=duration)
 
 
-def _decoded(recording: Recording, *, name: str) -> Tensor:
-    """The waveform, [samples]."""
+def _decoded(recording: Recording, *, max_seconds: float, name: str) -> Tensor:
+    """The waveform, [samples]; refused where there is more of it than its header says."""
+    limit = max_seconds + SLACK_SECONDS
     if isinstance(recording, Excerpt):
         return read_audio(
-            recording.source, start=recording.start, duration=recording.duration, name=name
+            recording.source,
+            start=recording.start,
+            duration=recording.duration,
+            max_seconds=limit,
+            name=name,
         )
-    return read_audio(recording, name=name)
+    return read_audio(recording, max_seconds=limit, name=name)
 
 
 def _check_said(sample: Sample, seconds: float) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from language.errors import InputError
 from language.flops import Work
@@ -171,12 +171,22 @@ def choose_trainable(model: MultimodalLlama, patterns: Sequence[str]) -> None:
         if fits and name.startswith("language."):
             raise InputError("model.train", f"{fits[0]!r} matches {name}, but the core is frozen")
         matched.update(fits)
-        parameter.requires_grad = bool(fits)
+        # What is built frozen, such as a table of fixed positions, never trains.
+        parameter.requires_grad = bool(fits) and parameter.requires_grad
     check_matched(patterns, matched, key="model.train")
     if not matched:
         raise InputError("model.train", "no pattern: nothing would train")
-    for module in model.modules():
-        module.training = any(parameter.requires_grad for parameter in module.parameters())
+    _set_modes(model, is_training=False)
+
+
+def _set_modes(module: nn.Module, *, is_training: bool) -> None:
+    """Train what has weights that train; what has none, such as dropout, does as its parent."""
+    parameters = list(module.parameters())
+    if parameters:
+        is_training = any(parameter.requires_grad for parameter in parameters)
+    module.training = is_training
+    for child in module.children():
+        _set_modes(child, is_training=is_training)
 
 
 def describe(model: MultimodalLlama) -> str:

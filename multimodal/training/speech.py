@@ -152,14 +152,16 @@ class SpeechTraining(NextTokenTraining):
         return total
 
     def validation_losses(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-        """Losses with the true recordings, and with others in their places."""
+        """Losses with the true recordings, and, of batches with several, with others instead."""
         total, count = self.loss(batch)
         losses = {"loss": (total, count)}
         if self.compare_recordings:  # the same names on every rank, whatever its batch holds
-            losses["loss_shuffled"] = torch.zeros_like(total), torch.zeros_like(count)
+            nothing = torch.zeros_like(total), torch.zeros_like(count)
+            losses |= {"loss_shuffled": nothing, "loss_unshuffled": nothing}
             if batch.recordings is not None and len(batch.recordings.rows) > 1:
                 exchanged = replace(batch, recordings=exchanged_recordings(batch.recordings))
                 losses["loss_shuffled"] = self.loss(exchanged)
+                losses["loss_unshuffled"] = total, count  # of the same batches
         return losses
 
     def on_validation_epoch_end(self) -> None:
@@ -167,7 +169,11 @@ class SpeechTraining(NextTokenTraining):
         super().on_validation_epoch_end()
         metrics = self.trainer.callback_metrics
         if "val/loss_shuffled" in metrics and self.trainer.state.fn == "fit":
-            true, shuffled = float(metrics["val/loss"]), float(metrics["val/loss_shuffled"])
+            true, shuffled = (
+                float(metrics[f"val/loss_{name}"]) for name in ("unshuffled", "shuffled")
+            )
+            if true == shuffled == 0:
+                return  # no batch had recordings to exchange
             self.record({"val/heard": shuffled / max(true, 1e-9) - 1})
             if shuffled < (1 + HEARS) * true:
                 announce(

@@ -98,7 +98,8 @@ def build_speech(parts: SpeechParts) -> MultimodalLlama:
     """
     config, stored = _found(parts)
     if parts.sizes:
-        _check_sizes(config, MULTIMODAL_CONFIGS[parts.sizes], parts=parts)
+        wanted = _checkpointed(MULTIMODAL_CONFIGS[parts.sizes], parts)
+        _check_sizes(config, wanted, parts=parts)
     with torch.device("meta"):
         model = MultimodalLlama(config)
     for part, module in model.named_children():
@@ -168,9 +169,9 @@ def _checkpointed(config: MultimodalConfig, parts: SpeechParts) -> MultimodalCon
     """The config with what the parts say of memory."""
     again, speech = parts.activation_checkpointing, config.speech_encoder
     assert speech is not None
-    if speech.conformer is not None:
-        conformer = replace(speech.conformer, activation_checkpointing=again)
-        speech = replace(speech, conformer=conformer)
+    changed = replace(speech.encoder, activation_checkpointing=again)
+    kind = next(k for k in ("conformer", "whisper", "w2v_bert") if getattr(speech, k) is not None)
+    speech = replace(speech, **{kind: changed})
     language = replace(config.language, activation_checkpointing=again)
     return replace(config, language=language, speech_encoder=speech)
 

@@ -84,7 +84,9 @@ class SpeechWarmUp(SpeechTraining):
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """CTC loss summed over the transcripts' tokens, and their number.
 
-        A transcript of more tokens than its recording has embeddings carries no loss.
+        A recording in which nothing is said counts as one token. Rows without targets, and
+        transcripts of more tokens than their recording has embeddings, carry no loss. Takes memory
+        for the scores of all embeddings: recordings x embeddings x vocabulary numbers.
         """
         assert batch.targets is not None, "a batch to train on has targets"
         if batch.recordings is None:
@@ -102,7 +104,8 @@ class SpeechWarmUp(SpeechTraining):
             reduction="none",
             zero_infinity=True,
         )
-        return losses.sum(), lengths.sum()
+        learns = (batch.targets != IGNORED).any(dim=1) & (losses != 0)
+        return losses[learns].sum(), lengths[learns].clamp(min=1).sum()
 
     def validation_losses(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """The losses, and tokens put in, left out or replaced by the greedy reading."""
@@ -115,17 +118,21 @@ class SpeechWarmUp(SpeechTraining):
             wanted = [
                 row[said] for row, said in zip(batch.targets, self._is_said(batch), strict=True)
             ]
-            for row, length, said in zip(scores.argmax(-1), frames.tolist(), wanted, strict=True):
+            learns = (batch.targets != IGNORED).any(dim=1).tolist()
+            rows = zip(scores.argmax(-1), frames.tolist(), wanted, learns, strict=True)
+            for row, length, said, is_learned in rows:
+                if not is_learned:
+                    continue
                 read = row[:length].unique_consecutive()
                 errors += edit_distance(read[read != self.blank_id].tolist(), said.tolist())
         return {**losses, "token_errors": (errors, count)}
 
     def _scores(self, recordings: Recordings) -> tuple[Tensor, Tensor]:
         """Log-probabilities of tokens, [recordings, embeddings, vocabulary], and real lengths."""
-        model, encoder = self.model, self.model.speech_encoder
-        features = self.change(encoder.features(recordings.waveforms, recordings.lengths))
-        frames = model.speech_adapter(encoder(features))
-        return model.language.logits(frames.values).float().log_softmax(dim=-1), frames.lengths
+        core = self.model.language
+        frames = self.model.speech_frames(recordings, change=self.change)
+        values = frames.values.to(core.embedding.weight.dtype)
+        return core.logits(values).float().log_softmax(dim=-1), frames.lengths
 
     def _is_said(self, batch: Batch) -> Tensor:
         """Which targets are the transcript's, [batch, tokens]; each row has one recording."""

@@ -223,3 +223,48 @@ def test_unknown_language(capfd, directory, files):
         capfd, "translate", files / "good.wav", "--to", "Klingon", "--model", directory
     )
     assert status == 2 and len(faults) == 1
+
+
+def test_a_model_that_samples_in_dialogue_does_not_when_it_writes_down(tmp_path, talk):
+    directory = write_speaking(tmp_path / "model")
+    file = directory / "generation_config.json"
+    told = json.loads(file.read_text()) | {"do_sample": True, "temperature": 5.0}
+    file.write_text(json.dumps(told))
+    texts = set()
+    for seed in range(3):
+        assistant = load(directory)
+        assistant.configure(max_new_tokens=5, seed=seed)
+        assistant.transcription = TranscriptionConfig(segmentation=GATE, min_confidence=-1e9)
+        texts.add(assistant.transcribe((talk, RATE), language="en").text)
+    assert len(texts) == 1
+
+
+def test_date_lines_of_a_template_are_not_in_the_prompt(tmp_path, talk):
+    directory = write_speaking(tmp_path / "model")
+    (directory / "chat_template.jinja").write_text("Cutting Knowledge Date: December 2023")
+    dated = load(directory)
+    assert dated.processor.date is not None
+    hearing = dated.hearing((talk, RATE), language="en")
+    prompt = spoken_request(sound(0.5), "Repeat after me in English:")
+    row = hearing.processor.encode(prompt, train=False)
+    plain = load(write_speaking(tmp_path / "plain")).processor.encode(prompt, train=False)
+    assert row.tokens.tolist() == plain.tokens.tolist()
+
+
+def test_what_was_heard_before_a_fault_is_kept(assistant, talk, monkeypatch):
+    def broken(*_, **__):
+        yield torch.from_numpy(talk)
+        raise InputError("talk.wav", "broken at 7 s")
+
+    monkeypatch.setattr("multimodal.transcription.stream_audio", broken)
+    hearing = assistant.hearing("talk.wav", language="en")
+    with pytest.raises(InputError, match="broken at 7 s"):
+        for _ in hearing.pieces():
+            pass
+    assert len(hearing.segments) >= 2 and not hearing.is_complete
+
+
+def test_only_languages_count_as_languages(assistant, talk):
+    transcript = assistant.transcribe((talk, RATE))  # random weights name none
+    assert transcript.language is None
+    assert len(transcript.segments) == 3

@@ -17,8 +17,10 @@ from language.errors import InputError
 from language.optimization import AdamWConfig, ScheduleConfig
 from multimodal.batch import Recordings
 from multimodal.checkpoint import load_model
+from multimodal.config import MULTIMODAL_CONFIGS
 from multimodal.data.module import SourceConfig
 from multimodal.data.speech_module import SpeechData
+from multimodal.data.tasks import without_targets
 from multimodal.locations import load_weights
 from multimodal.training.checkpoints import LAST, Checkpoints
 from multimodal.training.speech import SpeechTraining, exchanged_recordings
@@ -179,7 +181,7 @@ def test_warm_up_is_ctc_through_the_core(train):
             embedded = model.hear(heard)[1:-1]
             scores = model.language.logits(embedded).log_softmax(-1)
             wanted = row.targets[(row.targets >= 0)].tolist()[:-1]
-            tokens += len(wanted)
+            tokens += max(len(wanted), 1)
             if len(wanted) <= len(scores):
                 expected += brute_force_ctc(scores, wanted, blank=module.blank_id)
     assert int(count) == tokens
@@ -296,3 +298,32 @@ def test_the_fresh_adapter_speaks_at_the_core_s_level(seeing, encoder):
         embedded = model.hear(heard)
     assert 0.5 * level < float(embedded.square().mean().sqrt()) < 2 * level
     assert replace(model.config.speech_adapter, output_scale=level).output_scale == level
+
+
+def test_rows_without_targets_weigh_nothing_in_the_warm_up(train):
+    module, _ = train(SpeechWarmUp, trainer={"max_steps": 1})
+    rows = []
+    for words, seconds in (("one two", 0.42), ("one", 0.3)):
+        messages = [
+            {"role": "user", "content": [{"type": "audio", "audio": sound(seconds)}]},
+            {"role": "assistant", "content": words},
+        ]
+        rows.append(module.processor.encode(messages))
+    with torch.no_grad():
+        alone = module.validation_losses(module.processor.collate(rows[:1]))
+        both = [rows[0], without_targets(rows[1])]
+        beside = module.validation_losses(module.processor.collate(both))
+    for name in ("loss", "token_errors"):
+        assert float(beside[name][0]) == pytest.approx(float(alone[name][0]), rel=1e-5)
+        assert int(beside[name][1]) == int(alone[name][1])
+
+
+def test_parts_of_the_right_sizes_are_taken(monkeypatch, seeing, encoder):
+    adapter = FreshSpeechAdapter(dim=16, ffn_dim=24, num_heads=2)
+    parts = SpeechParts(core=seeing, speech_encoder=encoder, adapter=adapter)
+    monkeypatch.setitem(MULTIMODAL_CONFIGS, "mine", build_speech(parts).config)
+    sized = replace(parts, sizes="mine", activation_checkpointing=True)
+    model = build_speech(sized)
+    assert model.config.speech_encoder.conformer.activation_checkpointing
+    with pytest.raises(InputError, match="mine"):
+        build_speech(replace(sized, adapter=replace(adapter, dim=32)))
