@@ -11,7 +11,7 @@ the core's sibling      the same with ``other_core``
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -169,7 +169,7 @@ def _checkpointed(config: MultimodalConfig, parts: SpeechParts) -> MultimodalCon
     """The config with what the parts say of memory."""
     again, speech = parts.activation_checkpointing, config.speech_encoder
     assert speech is not None
-    changed = replace(speech.encoder, activation_checkpointing=again)
+    changed: Any = replace(speech.encoder, activation_checkpointing=again)
     kind = next(k for k in ("conformer", "whisper", "w2v_bert") if getattr(speech, k) is not None)
     speech = replace(speech, **{kind: changed})
     language = replace(config.language, activation_checkpointing=again)
