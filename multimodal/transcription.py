@@ -73,6 +73,7 @@ class Hearing:
     """How much of the recording was read so far."""
     is_complete: bool = False
     """Whether the recording was read to its end."""
+    _fault: InputError | None = None
 
     def pieces(self) -> Iterator[Piece]:
         """Read the recording to its end.
@@ -84,23 +85,13 @@ class Hearing:
         cutting = self.config.segmentation
         cutting = replace(cutting, max_seconds=min(cutting.max_seconds, limit))
         cut = speech_segments(self._counted(stream_audio(self.source)), cutting)
-        while not self.is_complete:
-            batch, fault = self._gathered(cut)
-            if batch and self.language is None and self.to is None:
+        while batch := list(islice(cut, self.config.batch_size)):
+            if self.language is None and self.to is None:
                 self.language = self._identified(batch[:NUM_IDENTIFIED])
             yield from self._answered(batch)
-            if fault is not None:
-                raise fault
-
-    def _gathered(self, cut: Iterator[Segment]) -> tuple[list[Segment], InputError | None]:
-        """The next pieces; and the fault that ended the recording, which costs none of them."""
-        batch: list[Segment] = []
-        try:
-            batch.extend(islice(cut, self.config.batch_size))
-            self.is_complete = len(batch) < self.config.batch_size
-        except InputError as fault:
-            return batch, fault
-        return batch, None
+        if self._fault is not None:
+            raise self._fault
+        self.is_complete = True
 
     def transcript(self) -> Transcript:
         """All that was said, after :meth:`pieces` has ended."""
@@ -113,9 +104,13 @@ class Hearing:
         )
 
     def _counted(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        for chunk in chunks:
-            self.seconds += len(chunk) / SAMPLE_RATE
-            yield chunk
+        """The chunks, as far as they can be read: a fault is kept until those are answered."""
+        try:
+            for chunk in chunks:
+                self.seconds += len(chunk) / SAMPLE_RATE
+                yield chunk
+        except InputError as fault:
+            self._fault = fault
 
     def _identified(self, batch: Sequence[Segment]) -> str | None:
         """The language that the model names most often, longer pieces counting for more."""
@@ -136,8 +131,6 @@ class Hearing:
 
     def _answered(self, batch: Sequence[Segment]) -> Iterator[Piece]:
         """Answers in the order of the pieces: the first still unfinished one as it is written."""
-        if not batch:
-            return
         prompts = self.model.config.speech_prompts
         if self.to is not None:
             prompt = prompts.translate.format(language=self.to)
