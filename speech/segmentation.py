@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from speech.audio import SAMPLE_RATE
 from speech.voice_activity import VoiceActivityConfig, VoiceDetector, new_detector
 
 SLICE = SAMPLE_RATE // 100
-"""Samples of the slices among which the quietest point is sought."""
+"""Samples of the slices whose levels are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,10 @@ class SegmentationConfig:
     """Kept before and after the speech, as far as the recording and the neighbours leave it."""
     max_seconds: float = 30.0
     """Longest segment, padding included."""
+    rise_db: float = 6.0
+    """The speech of a segment begins and ends where its level is so far above its quietest."""
+    range_db: float = 15.0
+    """Unless it is less than this below its loudest there: then the level does not tell."""
 
     def __post_init__(self) -> None:
         for name in ("min_silence", "min_speech", "padding"):
@@ -55,7 +60,7 @@ class Segment:
     end: float
     """Where they end."""
     speech_start: float
-    """Where the speech begins: without the padding, what a subtitle shows."""
+    """Where the speech begins: without padding and quiet edges, what a subtitle shows."""
     speech_end: float
     samples: Tensor
     """[samples], float32 at 16 kHz."""
@@ -127,6 +132,7 @@ class _Cutter:
     def __init__(self, config: SegmentationConfig, *, frame: int) -> None:
         self.tape = _Tape()
         self._frame = frame
+        self._rise_db, self._range_db = config.rise_db, config.range_db
         self._min_silence, self._min_speech, self._padding, self._longest = (
             round(seconds * SAMPLE_RATE)
             for seconds in (
@@ -182,10 +188,34 @@ class _Cutter:
 
     def _segment(self, begin: int, end: int) -> Segment:
         self._given = end
+        samples, last = self.tape.read(begin, end), min(self._speech_end, end)
+        speech = samples[self._speech_begin - begin : last - begin]
+        before, after = quiet_edges(speech, rise_db=self._rise_db, range_db=self._range_db)
         return Segment(
             start=begin / SAMPLE_RATE,
             end=end / SAMPLE_RATE,
-            speech_start=self._speech_begin / SAMPLE_RATE,
-            speech_end=min(self._speech_end, end) / SAMPLE_RATE,
-            samples=self.tape.read(begin, end),
+            speech_start=(self._speech_begin + before) / SAMPLE_RATE,
+            speech_end=(last - after) / SAMPLE_RATE,
+            samples=samples,
         )
+
+
+def quiet_edges(speech: Tensor, *, rise_db: float, range_db: float) -> tuple[int, int]:
+    """Samples at the start and at the end that are no louder than the pauses within.
+
+    A recording's own noise stands out of the silence around it, and a detector lags: neither is
+    what a subtitle should show.
+
+    Args:
+        speech: [samples], as a detector delimits it.
+        rise_db: see :class:`SegmentationConfig`.
+        range_db: the same.
+    """
+    if len(speech) < 8 * SLICE:
+        return 0, 0
+    slices = speech[: len(speech) // SLICE * SLICE].view(-1, SLICE).square().mean(dim=-1)
+    power = F.avg_pool1d(slices[None], 5, stride=1, padding=2, count_include_pad=False)[0]
+    levels = 10 * torch.log10(power + 1e-12)
+    quietest, loudest = torch.quantile(levels, torch.tensor([0.05, 0.95]))
+    loud = (levels > min(quietest + rise_db, loudest - range_db)).nonzero()[:, 0]
+    return SLICE * int(loud[0]), SLICE * (len(levels) - 1 - int(loud[-1]))

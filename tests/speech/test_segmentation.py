@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from speech.audio import SAMPLE_RATE
-from speech.segmentation import Segment, SegmentationConfig, speech_segments
+from speech.segmentation import Segment, SegmentationConfig, quiet_edges, speech_segments
 from speech.voice_activity import VoiceActivityConfig
 
 FRAME = 400
@@ -255,3 +255,17 @@ def test_an_hour_needs_the_memory_of_a_segment(detector: str, minutes: int) -> N
 def test_settings_that_make_no_sense(settings: dict[str, float], fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         SegmentationConfig(**settings)
+
+
+def test_quiet_edges_are_what_is_no_louder_than_the_pauses():
+    rng = np.random.default_rng(0)
+    noise = 0.01 * rng.standard_normal(3 * SAMPLE_RATE)
+    time = np.arange(SAMPLE_RATE) / SAMPLE_RATE
+    voice = 0.3 * np.sin(2 * np.pi * 200 * time)
+    noise[8_000:24_000] += voice
+    noise[27_200:43_200] += voice
+    found = quiet_edges(torch.from_numpy(noise).float(), rise_db=6, range_db=15)
+    assert found[0] == pytest.approx(8_000, abs=0.05 * SAMPLE_RATE)
+    assert found[1] == pytest.approx(4_800, abs=0.05 * SAMPLE_RATE)
+    for steady in (0.1 * rng.standard_normal(SAMPLE_RATE), np.zeros(SAMPLE_RATE), voice[:700]):
+        assert quiet_edges(torch.from_numpy(steady).float(), rise_db=6, range_db=15) == (0, 0)
