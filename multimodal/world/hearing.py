@@ -32,30 +32,37 @@ def stand_in(text: str, tokenizer: Tokenizer, rng: random.Random) -> list[int]:
     return placed + [filler] * rng.randint(0 if text else 8, 5 if text else 40)
 
 
-def hearing_sample(
+def hearing_task(
     rng: random.Random, tokenizer: Tokenizer, *, split: Split
-) -> dict[str, list[Any]]:
-    """A dialogue about a stand-in, as tokens: repeated, translated, named, or answered."""
+) -> tuple[str, dict[str, list[Any]]]:
+    """A dialogue about a stand-in, as tokens, and the name of what is asked in it."""
     chance = rng.random()
     if chance < 0.05:
         language, prompts = rng.choice(list(LANGUAGES.values())), _PROMPTS
         prompt = rng.choice((prompts.transcribe, prompts.translate, prompts.identify))
-        return _encoded("", prompt.format(language=language), "", tokenizer, rng)
+        return "nothing", _encoded("", prompt.format(language=language), "", tokenizer, rng)
     if chance < 0.10:
         question, answer, *_ = small_talk(rng)
         said = question["content"]
         assert isinstance(said, list) and isinstance(answer["content"], str)
-        return _encoded(said[0]["text"], None, answer["content"], tokenizer, rng)
+        return "talk", _encoded(said[0]["text"], None, answer["content"], tokenizer, rng)
     sentence = sample_sentence(rng, split=split)
     spoken, other = rng.sample(list(LANGUAGES), 2)
     text = sentence.text[spoken]
     if chance < 0.15:
-        return _encoded(text, _PROMPTS.identify, LANGUAGES[spoken], tokenizer, rng)
+        return "name", _encoded(text, _PROMPTS.identify, LANGUAGES[spoken], tokenizer, rng)
     if chance < 0.45:
         prompt = _PROMPTS.transcribe.format(language=LANGUAGES[spoken])
-        return _encoded(text, prompt, text, tokenizer, rng)
+        return "repeat", _encoded(text, prompt, text, tokenizer, rng)
     prompt = _PROMPTS.translate.format(language=LANGUAGES[other])
-    return _encoded(text, prompt, sentence.text[other], tokenizer, rng)
+    return "translate", _encoded(text, prompt, sentence.text[other], tokenizer, rng)
+
+
+def hearing_sample(
+    rng: random.Random, tokenizer: Tokenizer, *, split: Split
+) -> dict[str, list[Any]]:
+    """A dialogue about a stand-in, as tokens: repeated, translated, named, or answered."""
+    return hearing_task(rng, tokenizer, split=split)[1]
 
 
 def _encoded(

@@ -2,8 +2,9 @@
 
 `python -m multimodal.world.speech_evaluation` draws held-out sentences, lets voices say them, and
 prints word error rates by language and by voice with 95 % intervals (bootstrap over recordings),
-the share of translations that are right to the last letter (Wilson), and the controls: recordings
-exchanged, and what is made of silence, noise, tones and music.
+the share of translations that are right to the last letter (Wilson), what the core alone makes of
+stand-ins for recordings, and the controls: recordings exchanged, and what is made of silence,
+noise, tones and music.
 """
 
 import argparse
@@ -17,12 +18,14 @@ from pathlib import Path
 
 import jiwer
 import numpy as np
+import torch
 
 from language.errors import InputError
 from multimodal.assistant import Assistant, load
 from multimodal.prompts import spoken_request
 from multimodal.world.acoustics import SAMPLE_RATE, Waveform
 from multimodal.world.evaluation import wilson
+from multimodal.world.hearing import hearing_task
 from multimodal.world.sentences import LANGUAGES
 from multimodal.world.utterances import UtteranceSplit, sample_no_speech, sample_utterance
 
@@ -88,7 +91,24 @@ def evaluate(assistant: Assistant, *, number: int, seed: int) -> dict[str, list[
         kind = str(record.get("kind", "silence, noise, tones, music"))
         silent[kind].append(assistant.transcribe((waveform, SAMPLE_RATE)).text == "")
     tables["controls"] += [_share(f"no text: {kind}", right) for kind, right in silent.items()]
+    tables["written: the core alone on stand-ins"] = _written(assistant, number=number, seed=seed)
     return dict(tables)
+
+
+@torch.inference_mode()
+def _written(assistant: Assistant, *, number: int, seed: int) -> list[Row]:
+    """Whether each token of the answer is the likeliest after those before it, by task."""
+    rng, tokenizer = random.Random(f"written {seed}"), assistant.processor.tokenizer
+    right: dict[str, list[bool]] = defaultdict(list)
+    for _ in range(number):
+        task, sample = hearing_task(rng, tokenizer, split="test")
+        tokens = torch.tensor(
+            sample["tokens"], device=assistant.model.language.embedding.weight.device
+        )
+        ((first, stop),) = sample["learned"]
+        likeliest = assistant.model.language(tokens[None])[0].argmax(dim=-1)
+        right[task].append(bool((likeliest[first - 1 : stop - 1] == tokens[first:stop]).all()))
+    return [_share(task, right[task]) for task in sorted(right)]
 
 
 def word_errors(reference: str, heard: str) -> tuple[int, int]:
