@@ -14,9 +14,9 @@ from language.config import LLAMA_CONFIGS, LlamaConfig
 from language.model import Llama
 from multimodal.adapter_checkpoint import save_adapter
 from multimodal.model import MultimodalLlama
-from multimodal.training.adapter import choose_trainable
 from multimodal.training.command import TrainingCLI, run
 from multimodal.training.config_files import CARRIED, config_names
+from multimodal.training.frozen_core import choose_trainable
 from multimodal.training.parts import build, config_of
 from speech.encoder import build_encoder
 from vision.checkpoint import save_encoder

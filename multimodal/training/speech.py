@@ -1,30 +1,25 @@
 """Training of the speech encoder and adapter beside a frozen core (paper section 8.2).
 
 Recognition, translation and spoken dialogue are one next-token loss on the answer; which of them a
-sample teaches is the data's to say (`multimodal.data.speech`). What trains is given by patterns of
-names; everything else, image parts included, is afterwards what it was, bit for bit.
+sample teaches is the data's to say (`multimodal.data.speech`). Core and image parts are frozen
+(`multimodal.training.frozen_core`).
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from language.errors import InputError
 from language.flops import Work, causal_pairs, core_flops, document_lengths
-from language.next_token import IGNORED, NextTokenTraining, next_token_loss
+from language.next_token import IGNORED
 from language.optimization import AdamWConfig, ScheduleConfig
-from language.tokenizer import load_tokenizer
-from multimodal.adapter_checkpoint import SPEECH_PARTS, core_hash, save_adapter
+from multimodal.adapter_checkpoint import SPEECH_PARTS
 from multimodal.batch import Batch, Recordings
-from multimodal.checkpoint import companions_of, save_model
 from multimodal.config import MultimodalConfig
 from multimodal.model import MultimodalLlama
-from multimodal.processor import Processor
-from multimodal.training.adapter import choose_trainable, describe
 from multimodal.training.announce import announce
+from multimodal.training.frozen_core import FrozenCoreTraining
 from multimodal.training.speech_parts import SpeechParts, build_speech, speech_config_of
 from speech.augmentation import AugmentationConfig, mask_features
 from speech.flops import adapter_flops, conformer_flops
@@ -34,10 +29,10 @@ HEARS = 0.05
 """Share by which exchanged recordings must raise the loss of a model that listens."""
 
 
-class SpeechTraining(NextTokenTraining):
+class SpeechTraining(FrozenCoreTraining):
     """Trains speech parts so that the frozen core says what it hears."""
 
-    model: MultimodalLlama
+    exported = SPEECH_PARTS
 
     def __init__(
         self,
@@ -68,52 +63,31 @@ class SpeechTraining(NextTokenTraining):
             export_whole: export the core, too, as a directory that needs nothing else.
             compile: whether the core's blocks are compiled by torch.compile.
         """
-        super().__init__(optimizer=optimizer, schedule=schedule)
-        self.parts, self.patterns, self.augmentation = parts, tuple(train), augmentation
-        self.companions = Path(tokenizer or parts.core)
-        self.max_tokens, self.compare_recordings = max_tokens, compare_recordings
-        self.export_whole, self.compile_blocks = export_whole, compile
-        self._core_hash: str | None = None
-        self._processor: Processor | None = None
+        super().__init__(
+            optimizer=optimizer,
+            schedule=schedule,
+            core=parts.core,
+            train=train,
+            tokenizer=tokenizer,
+            max_tokens=max_tokens,
+            export_whole=export_whole,
+            compile=compile,
+        )
+        self.parts, self.augmentation = parts, augmentation
+        self.compare_recordings = compare_recordings
         self._num_changed = 0
 
-    @property
-    def config(self) -> MultimodalConfig:
-        """The model that is trained."""
-        return self.model.config if hasattr(self, "model") else speech_config_of(self.parts)
+    def planned_config(self) -> MultimodalConfig:
+        """The model that will be built."""
+        return speech_config_of(self.parts)
 
-    @property
-    def processor(self) -> Processor:
-        """Makes rows of this model's tokens, and of as many places as its recordings need.
+    def build_model(self) -> MultimodalLlama:
+        """Put the model together."""
+        return build_speech(self.parts)
 
-        Raises:
-            InputError: the tokenizer does not go with the core.
-        """
-        if self._processor is None:
-            tokenizer, config = load_tokenizer(companions_of(self.companions)), self.config
-            if tokenizer.vocab_size > config.language.vocab_size:
-                raise InputError(
-                    self.companions,
-                    f"has {tokenizer.vocab_size} tokens, the core {config.language.vocab_size}",
-                )
-            self._processor = Processor(tokenizer, config, max_tokens=self.max_tokens or None)
-        return self._processor
-
-    def configure_model(self) -> None:
-        """Put the model together, freeze what does not train, and say which is which.
-
-        Raises:
-            InputError: a directory or a pattern is wrong.
-        """
-        if hasattr(self, "model"):
-            return
-        model = build_speech(self.parts)
-        choose_trainable(model, self.patterns)
-        announce(describe(model))
-        if self.compile_blocks:
-            for block in model.language.blocks:
-                block.compile()
-        self.model = model
+    def medium(self, batch: Batch) -> Recordings | None:
+        """The recordings of a batch."""
+        return batch.recordings
 
     def change(self, features: Frames) -> Frames:
         """Features as training wants them; what is masked depends on step and rank alone."""
@@ -129,27 +103,6 @@ class SpeechTraining(NextTokenTraining):
         """Count micro-batches from 0 again."""
         super().on_before_optimizer_step(optimizer)
         self._num_changed = 0
-
-    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Next-token loss over the answers; logits are computed for these alone."""
-        model = self.model
-        assert batch.targets is not None, "a batch to train on has targets"
-        memory = None if batch.images is None else model.remember(batch.images, len(batch.tokens))
-        hidden = model.walk(
-            model.embed_batch(batch, change=self.change),
-            documents=batch.documents,
-            memory=memory,
-            visible=batch.visible,
-        )
-        wanted = batch.targets != IGNORED
-        total, count = next_token_loss(model.language.logits(hidden[wanted]), batch.targets[wanted])
-        return self.with_all_gradients(total, batch), count
-
-    def with_all_gradients(self, total: Tensor, batch: Batch) -> Tensor:
-        """The loss, with a gradient of 0 for what a batch without recordings does not use."""
-        if batch.recordings is None and torch.is_grad_enabled():
-            return total + sum(0 * parameter.sum() for _, parameter in self.trainable())
-        return total
 
     def validation_losses(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """Losses with the true recordings, and, of batches with several, with others instead."""
@@ -209,22 +162,6 @@ class SpeechTraining(NextTokenTraining):
             flops = flops + adapter_flops(config.speech_adapter, frames, trained=True)
         samples = torch.tensor(len(batch.tokens), device=tokens.device)
         return Work(samples=samples, tokens=tokens, flops=flops)
-
-    def export(self, directory: Path) -> None:
-        """Write the speech parts with the hash of their core, or the whole model."""
-        if self.export_whole:
-            companions = companions_of(self.companions)
-            save_model(self.model, directory, self.processor.tokenizer, companions=companions)
-            return
-        if self._core_hash is None:
-            self._core_hash = core_hash(self.model.language)
-        save_adapter(
-            self.model,
-            directory,
-            parts=SPEECH_PARTS,
-            core_name=Path(self.parts.core).name,
-            known_hash=self._core_hash,
-        )
 
 
 def exchanged_recordings(recordings: Recordings) -> Recordings:

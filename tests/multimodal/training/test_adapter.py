@@ -14,8 +14,9 @@ from multimodal.adapter_checkpoint import load_adapter
 from multimodal.assistant import load
 from multimodal.batch import IGNORED
 from multimodal.checkpoint import load_model
-from multimodal.training.adapter import choose_trainable, describe, rolled
+from multimodal.training.adapter import rolled
 from multimodal.training.checkpoints import LAST, Checkpoints
+from multimodal.training.frozen_core import choose_trainable, describe
 from multimodal.training.parts import FreshAdapter, ModelParts, build, config_of
 from tests.multimodal.training.conftest import ENCODER
 from tests.multimodal.training.fakes import TILE, Counting, Rows, picture_batch, text_batch

@@ -7,8 +7,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from language.flops import causal_pairs, core_flops
 from multimodal.batch import IGNORED
-from multimodal.training.adapter import choose_trainable
 from multimodal.training.flops import Trained, seen_pairs, step_work
+from multimodal.training.frozen_core import choose_trainable
 from multimodal.training.parts import build
 from multimodal.training.progress import peak_flops
 from tests.multimodal.training.fakes import Rows, picture_batch
