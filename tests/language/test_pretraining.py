@@ -288,3 +288,18 @@ def test_a_run_that_diverged_stops_before_its_state_is_saved(train, tmp_path):
         )
     state = torch.load(tmp_path / "run" / LAST, weights_only=True)
     assert state["global_step"] == 1
+
+
+def test_embedding_noise_is_of_its_size_and_the_same_again(train):
+    module, first = train(embedding_noise=0.3)
+    _, again = train(embedding_noise=0.3)
+    _, without = train()
+    assert first.losses == again.losses
+    assert first.losses[0] != without.losses[0]
+    table, tokens = module.model.embedding, torch.arange(40)
+    clean = table.weight[tokens].detach()
+    draws = torch.stack([table(tokens).detach() - clean for _ in range(50)])
+    assert float(draws.std()) == pytest.approx(0.3 * float(clean.std()), rel=0.05)
+    assert abs(float(draws.mean())) < 0.01 * float(clean.std())
+    with torch.no_grad():
+        assert torch.equal(table(tokens), clean)
