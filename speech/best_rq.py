@@ -129,12 +129,15 @@ class RandomProjectionQuantizer(nn.Module):
             [N, B] int64. Lengths of frames do not change which vector is nearest.
         """
         codes = []
+        # One buffer for all products: an allocator need not find a freed one of 16 MB fit again.
+        rows = min(len(frames), self.config.chunk_frames)
+        products = frames.new_empty(rows, self.config.codebook_size, dtype=torch.float32)
         with exact_products(frames.device.type):
             for part in frames.float().split(self.config.chunk_frames):
                 if self.config.normalize_frames:
                     part = F.layer_norm(part, part.shape[-1:])
                 nearest = [
-                    (part @ projection @ codebook.T).argmax(dim=1)
+                    torch.mm(part @ projection, codebook.T, out=products[: len(part)]).argmax(dim=1)
                     for projection, codebook in zip(self.projections, self.codebooks, strict=True)
                 ]
                 codes.append(torch.stack(nearest, dim=1))
