@@ -39,7 +39,7 @@ test-slow: .venv/.installed-dev  ## the slow tests
 lint: .venv/.installed-dev  ## style, types, spelling, import direction
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy language vision speech multimodal
+	$(BIN)/mypy language vision speech video multimodal
 	$(BIN)/codespell
 	$(BIN)/lint-imports
 

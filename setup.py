@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 
 setup(
     packages=[
-        *find_packages(include=["language*", "vision*", "speech*", "multimodal*"]),
+        *find_packages(include=["language*", "vision*", "speech*", "video*", "multimodal*"]),
         "multimodal._configs",
     ],
     package_dir={"multimodal._configs": "configs"},

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Assistant", "load"]
 
-SIBLINGS = ("language", "vision", "speech")
+SIBLINGS = ("language", "vision", "speech", "video")
 """The other packages of this distribution, all of which stand beside this one."""
 
 

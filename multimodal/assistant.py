@@ -23,12 +23,12 @@ from multimodal.checkpoint import companions_of, save_model
 from multimodal.conversation import Conversation
 from multimodal.locations import find_model, load_weights, torch_device
 from multimodal.model import MultimodalLlama
-from multimodal.pictures import Picture, open_picture
 from multimodal.processor import Encoded, Message, Processor
 from multimodal.session import MultimodalSession
 from multimodal.transcript import Transcript
 from multimodal.transcription import Hearing, TranscriptionConfig, named
 from speech.audio import Audio
+from vision.pictures import Picture, open_picture
 
 CAPTION_REQUEST = "Describe the picture."
 """What is asked for a caption."""

@@ -32,10 +32,10 @@ from language.errors import InputError
 from language.tokenizer import Tokenizer
 from multimodal.batch import IGNORED, Batch, Images, Recordings
 from multimodal.config import MultimodalConfig
-from multimodal.pictures import open_picture
 from speech.adapter import SpeechAdapter
 from speech.audio import read_audio
 from speech.encoder import build_encoder
+from vision.pictures import open_picture
 from vision.tiles import Tiles, tile_picture
 
 Message = dict[str, Any]

@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "language": {"language"},
     "vision": {"language", "vision"},
     "speech": {"language", "speech"},
-    "multimodal": {"language", "vision", "speech", "multimodal"},
+    "video": {"language", "vision", "video"},
+    "multimodal": {"language", "vision", "speech", "video", "multimodal"},
 }
 MODULES = [path for name in MAY_IMPORT for path in sorted((ROOT / name).rglob("*.py"))]
 HEAVY = ("torch", "lightning", "transformers", "tokenizers", "timm", "open_clip", "webdataset")

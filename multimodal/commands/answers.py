@@ -6,7 +6,7 @@ from typing import Any
 
 from language.errors import InputError
 from multimodal.cli import complain
-from multimodal.pictures import find_pictures
+from vision.pictures import find_pictures
 
 
 def answer_each(

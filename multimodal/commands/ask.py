@@ -12,7 +12,7 @@ from multimodal.commands.options import (
     new_parser,
     parse,
 )
-from multimodal.pictures import find_pictures
+from vision.pictures import find_pictures
 
 
 def main(words: Sequence[str]) -> int:

@@ -14,7 +14,7 @@ from multimodal.commands.options import (
     new_parser,
     parse,
 )
-from multimodal.pictures import open_picture
+from vision.pictures import open_picture
 
 MANUAL = """\
 Write a line and press Enter. Commands:

@@ -11,9 +11,9 @@ from language.errors import InputError
 from language.tokenizer import Tokenizer
 from multimodal.data.samples import Extent, Sample, caption
 from multimodal.data.tasks import only_picture, tiles_cost
-from multimodal.pictures import open_picture
 from multimodal.processor import TooLongError
 from vision.contrastive import CaptionedPictures
+from vision.pictures import open_picture
 from vision.tiles import Tiles, TilesConfig, tile_picture
 
 

@@ -17,8 +17,8 @@ from language.errors import InputError
 from multimodal.data.module import SampleData, SourceConfig
 from multimodal.data.samples import Extent, Sample, Source
 from multimodal.data.tasks import only_picture, open_pictures, tiles_cost
-from multimodal.pictures import open_picture
 from vision.grounding import IGNORED, GroundedPictures, GroundingPretraining, Region, patch_labels
+from vision.pictures import open_picture
 from vision.tiles import Tiles, TilesConfig, tile_picture
 
 

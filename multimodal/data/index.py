@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from multimodal.pictures import FORMATS
+from vision.pictures import FORMATS
 
 VERSION = 2
 """Part of the name of cached indexes: raised when the array's meaning changes."""

@@ -128,7 +128,7 @@ def _icons_file() -> Path:
             member = archive.extractfile("package/icons.json")
             assert member is not None, "the package holds its icons"
             folder.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(".partial")
+            partial = file.with_suffix(f".partial-{os.getpid()}")  # others may fetch it, too
             partial.write_bytes(member.read())
             partial.replace(file)
     return file

@@ -14,7 +14,7 @@ from PIL import Image
 
 import multimodal.assistant
 from multimodal.cli import main
-from multimodal.pictures import open_picture
+from vision.pictures import open_picture
 
 
 class StandIn:

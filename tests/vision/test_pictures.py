@@ -14,7 +14,7 @@ from PIL import Image
 
 from language.errors import InputError
 from multimodal import pictures
-from multimodal.pictures import find_pictures, open_picture
+from vision.pictures import find_pictures, open_picture
 
 
 def quadrants(size: int = 32) -> Image.Image:

@@ -1,0 +1,1 @@
+"""Clips: frames, temporal aggregator, video cross-attention, data filters (paper section 7)."""
