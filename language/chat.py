@@ -36,7 +36,9 @@ ROLES = {
     "ipython": "ipython",
 }
 """Roles of messages, and the names that stand in their headers."""
-MEDIA_KINDS = ("image", "audio")
+PLACEHOLDERS = {"image": "<|image|>", "audio": "<|audio|>", "video": "<|image|>"}
+"""Token that stands for a medium of each kind; a clip's frames are pictures, and stand as one."""
+MEDIA_KINDS = tuple(PLACEHOLDERS)
 """Types of parts that have a placeholder ``<|type|>``; no other special token can be asked for."""
 BUILT_IN_TOOLS = ("brave_search", "wolfram_alpha")
 """Tools that Llama 3.1 calls in its own notation, behind ``<|python_tag|>``."""
@@ -172,7 +174,7 @@ def _add_turn(dialog: Dialog, turn: _Turn, tokenizer: Tokenizer) -> None:
         else:
             slot = MediaSlot(kind=piece.kind, position=len(dialog.tokens), item=piece.item)
             dialog.media.append(slot)
-            dialog.add([special[f"<|{piece.kind}|>"]], learned=False)
+            dialog.add([special[PLACEHOLDERS[piece.kind]]], learned=False)
     _add_text(dialog, text, tokenizer, learned=is_learned, num_given=num_given)
 
 
@@ -204,16 +206,19 @@ def _turn(message: Any, *, source: str) -> _Turn:
         return _Turn(role, [content.strip(), _Special("<|eot_id|>")])
     if not isinstance(content, list):
         raise InputError(source, "its content must be a text or a list of parts")
-    parts = [_part(part, source=source) for part in content]
+    parts = [piece for part in content for piece in _pieces(part, source=source)]
     return _Turn(role, [*parts, _Special("<|eot_id|>")])
 
 
-def _part(part: Any, *, source: str) -> str | _Medium:
+def _pieces(part: Any, *, source: str) -> list[str | _Medium]:
     kind = part.get("type") if isinstance(part, Mapping) else None
     if kind == "text" and isinstance(part.get("text"), str):
-        return part["text"]
+        return [part["text"]]
     if kind in MEDIA_KINDS:
-        return _Medium(kind, part.get(kind))
+        media: list[str | _Medium] = [_Medium(kind, part.get(kind))]
+        if kind == "video" and part.get("sound"):
+            media.append(_Medium("audio", part.get(kind)))
+        return media
     if kind == "text" or not isinstance(kind, str):
         raise InputError(source, "each part needs a type, and a text part its text")
     raise InputError(source, f"this model takes no part of type {kind!r}")

@@ -2,7 +2,7 @@
 
 ``adapter.safetensors`` holds the trained parts, ``adapter.json`` their config and the core that
 they belong to, by name and by a hash of its weights: parts that learned to talk to one core say
-nothing sensible to another.
+nothing sensible to another. Video parts belong to an image encoder in the same way.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +37,8 @@ from multimodal.model import MultimodalLlama
 FORMAT = "openherd-adapter"
 IMAGE_PARTS = ("image_encoder", "image_adapter", "extra_embedding")
 SPEECH_PARTS = ("speech_encoder", "speech_adapter")
-PARTS = IMAGE_PARTS + SPEECH_PARTS
+VIDEO_PARTS = ("video_aggregator", "video_adapter")
+PARTS = IMAGE_PARTS + SPEECH_PARTS + VIDEO_PARTS
 """Modules of a :class:`MultimodalLlama` beside its core."""
 
 
@@ -50,6 +52,8 @@ class AdapterFile:
     parts: tuple[str, ...]
     core_name: str
     core_hash: str
+    encoder_hash: str | None
+    """Of the image encoder that video parts read; None where there are no such parts."""
     stored: dict[str, StoredTensor]
     """Tensors under the names of :class:`MultimodalLlama`."""
 
@@ -64,10 +68,23 @@ class AdapterFile:
         Raises:
             InputError: it's another one.
         """
-        if core_hash(core) != self.core_hash:
+        if weights_hash(core) != self.core_hash:
             raise InputError(
                 self.directory, f"belongs to the core {self.core_name}, and this one is another"
             )
+
+    def check_encoder(self, model: MultimodalLlama) -> None:
+        """Refuse video parts beside an image encoder that they weren't trained with.
+
+        Raises:
+            InputError: there is none, or it's another one.
+        """
+        if self.encoder_hash is None:
+            return
+        if not hasattr(model, "image_encoder"):
+            raise InputError(self.directory, "holds video parts, which need a model that sees")
+        if weights_hash(model.image_encoder) != self.encoder_hash:
+            raise InputError(self.directory, "its video parts belong to another image encoder")
 
 
 def save_adapter(
@@ -98,9 +115,10 @@ def save_adapter(
         "version": VERSION,
         "core": {
             "name": core_name or size_name(model.config.language),
-            "sha256": known_hash or core_hash(model.language),
+            "sha256": known_hash or weights_hash(model.language),
         },
         "parts": held,
+        **_encoder_of(model, held),
         "config": _config_of(model, held).to_json(),
     }
     with written_whole(Path(directory)) as target:
@@ -108,13 +126,22 @@ def save_adapter(
         write_safetensors(target, tensors, stem="adapter", max_shard_bytes=MAX_SHARD_BYTES)
 
 
+def _encoder_of(model: MultimodalLlama, parts: list[str]) -> dict[str, Any]:
+    """What video parts say of the image encoder that they read, where it isn't kept with them."""
+    if not set(parts) & set(VIDEO_PARTS) or "image_encoder" in parts:
+        return {}
+    return {"image_encoder": {"sha256": weights_hash(model.image_encoder)}}
+
+
 def _config_of(model: MultimodalLlama, parts: list[str]) -> MultimodalConfig:
-    """The model's config without the side, pictures or speech, of which no part is kept."""
+    """The model's config without the media of which no part is kept."""
     config = model.config
     if not set(parts) & set(IMAGE_PARTS):
         config = config.without_image_parts()
     if not set(parts) & set(SPEECH_PARTS):
         config = config.without_speech_parts()
+    if not set(parts) & set(VIDEO_PARTS):
+        config = config.without_video_parts()
     return config
 
 
@@ -133,6 +160,7 @@ def open_adapter(directory: Path | str) -> AdapterFile:
     try:
         core, parts, config = data["core"], tuple(data["parts"]), data["config"]
         name, digest = str(core["name"]), str(core["sha256"])
+        encoder = str(data["image_encoder"]["sha256"]) if "image_encoder" in data else None
     except (KeyError, TypeError) as error:
         raise InputError(file, f"lacks or misuses the key {error}") from None
     if unknown := set(parts) - set(PARTS):
@@ -143,6 +171,7 @@ def open_adapter(directory: Path | str) -> AdapterFile:
         parts=parts,
         core_name=name,
         core_hash=digest,
+        encoder_hash=encoder,
         stored=stored,
     )
 
@@ -194,6 +223,7 @@ def load_adapter(
             raise InputError(adapter.directory, f"holds {', '.join(adapter.parts)}, but no {part}")
         _check_names(adapter, part, getattr(model, part))
         fill(getattr(model, part), adapter.of(part), device=device, dtype=dtype)
+    adapter.check_encoder(model)
     return model.eval()
 
 
@@ -236,14 +266,14 @@ def size_name(config: LlamaConfig) -> str:
     return names.get(config, f"llama-{config.num_layers}x{config.dim}")
 
 
-def core_hash(core: Llama) -> str:
-    """SHA-256 over a core's weights, as hexadecimal digits.
+def weights_hash(module: torch.nn.Module) -> str:
+    """SHA-256 over the weights of a core or an encoder, as hexadecimal digits.
 
     The numbers are hashed as bfloat16 keeps them, so that a core published in bfloat16 has one hash
     in whichever type it was loaded; a part at a time, so that little memory is needed.
     """
     with ThreadPoolExecutor() as pool:
-        digests = pool.map(lambda item: _tensor_digest(*item), sorted(core.named_parameters()))
+        digests = pool.map(lambda item: _tensor_digest(*item), sorted(module.named_parameters()))
         return hashlib.sha256(b"".join(digests)).hexdigest()
 
 

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import Any, overload
 
 import torch
 from PIL import Image
+from video.frames import Clip
 
 from language.chat import template_date
 from language.errors import InputError
@@ -21,16 +22,19 @@ from multimodal.attention_map import attention_map, draw_attention, with_answer
 from multimodal.batch import Batch
 from multimodal.checkpoint import companions_of, save_model
 from multimodal.conversation import Conversation
+from multimodal.frames_sheet import draw_sheet, frames_attention
 from multimodal.locations import find_model, load_weights, torch_device
+from multimodal.media import Medium, Watched, content_of, kind_of, turn
 from multimodal.model import MultimodalLlama
-from multimodal.processor import Encoded, Message, Processor
+from multimodal.processor import Message, Processor
+from multimodal.rows import Encoded
 from multimodal.session import MultimodalSession
 from multimodal.transcript import Transcript
 from multimodal.transcription import Hearing, TranscriptionConfig, named
 from speech.audio import Audio
 from vision.pictures import Picture, open_picture
 
-CAPTION_REQUEST = "Describe the picture."
+CAPTION_REQUESTS = {"image": "Describe the picture.", "video": "Describe the clip."}
 """What is asked for a caption."""
 
 BATCH_SIZE = 16
@@ -104,56 +108,63 @@ class Assistant:
             raise InputError("generation", str(error)) from None
 
     @overload
-    def caption(self, picture: Picture, *, request: str | None = ...) -> str: ...
+    def caption(self, medium: Medium, *, request: str | None = ...) -> str: ...
 
     @overload
-    def caption(self, picture: list[Picture], *, request: str | None = ...) -> list[str]: ...
+    def caption(self, medium: list[Medium], *, request: str | None = ...) -> list[str]: ...
 
     def caption(
-        self, picture: Picture | list[Picture], *, request: str | None = CAPTION_REQUEST
+        self, medium: Medium | list[Medium], *, request: str | None = ""
     ) -> str | list[str]:
-        """Say what a picture shows.
+        """Say what a picture or a clip shows.
 
         Args:
-            picture: a path, bytes, a PIL image or an array; or a list of them.
-            request: what is asked; None continues the picture as a model does that has only been
-                pre-trained on captions, and was never taught to answer.
+            medium: a path, bytes, a PIL image, an array, or a `Clip`; or a list of them.
+            request: what is asked, by default for a description; None continues the picture as a
+                model does that has only been pre-trained on captions, and was never taught to
+                answer.
 
         Returns:
             The caption, or a list of them.
 
         Raises:
-            InputError: a picture is unusable.
+            InputError: a medium is unusable.
         """
-        if isinstance(picture, list):
-            return self._answers(self._caption_prompt(each, request) for each in picture)
-        return "".join(self.stream_caption(picture, request=request))
+        if isinstance(medium, list):
+            return self._answers(self._caption_prompt(each, request) for each in medium)
+        return "".join(self.stream_caption(medium, request=request))
 
     @overload
-    def ask(self, picture: Picture, question: str) -> str: ...
+    def ask(self, medium: Medium, question: str, *, sound: bool = ...) -> str: ...
 
     @overload
-    def ask(self, picture: list[Picture], question: str) -> list[str]: ...
+    def ask(self, medium: list[Medium], question: str, *, sound: bool = ...) -> list[str]: ...
 
-    def ask(self, picture: Picture | list[Picture], question: str) -> str | list[str]:
-        """Answer a question about a picture, or about each of a list.
+    def ask(
+        self, medium: Medium | list[Medium], question: str, *, sound: bool = False
+    ) -> str | list[str]:
+        """Answer a question about a picture or clip, or about each of a list.
+
+        Args:
+            medium: as for `caption`.
+            question: what is asked.
+            sound: whether a clip is heard, too.
 
         Raises:
-            InputError: a picture is unusable, or the question too long.
+            InputError: a medium is unusable, or the question too long.
         """
-        if isinstance(picture, list):
-            return self.answer_all(_turn(each, question) for each in picture)
-        return "".join(self.stream_answer(picture, question))
+        if isinstance(medium, list):
+            return self.answer_all(self._turn(each, question, sound=sound) for each in medium)
+        return "".join(self.stream_answer(medium, question, sound=sound))
 
-    def stream_caption(
-        self, picture: Picture, *, request: str | None = CAPTION_REQUEST
-    ) -> Iterator[str]:
+    def stream_caption(self, medium: Medium, *, request: str | None = "") -> Iterator[str]:
         """Yield a caption in pieces; see `caption`."""
-        yield from self._stream(self._caption_prompt(picture, request), Conversation(self.model))
+        yield from self._stream(self._caption_prompt(medium, request), Conversation(self.model))
 
-    def stream_answer(self, picture: Picture, question: str) -> Iterator[str]:
+    def stream_answer(self, medium: Medium, question: str, *, sound: bool = False) -> Iterator[str]:
         """Yield an answer in pieces; see `ask`."""
-        yield from self._stream(self._prompt(_turn(picture, question)), Conversation(self.model))
+        prompt = self._prompt(self._turn(medium, question, sound=sound))
+        yield from self._stream(prompt, Conversation(self.model))
 
     def stream(self, messages: Sequence[Message]) -> Iterator[str]:
         """Yield the answer to a dialogue in pieces.
@@ -163,6 +174,7 @@ class Assistant:
         Args:
             messages: each with `role` and `content`, which is a text or a list of parts:
                 `{"type": "text", "text": ...}`, `{"type": "image", "image": picture}`,
+                `{"type": "video", "video": clip}` (with `"sound": True` it is heard, too),
                 `{"type": "audio", "audio": recording}`.
 
         Raises:
@@ -245,14 +257,34 @@ class Assistant:
             InputError: the picture is unusable.
         """
         shown = open_picture(picture)
-        batch = self._batch([self._prompt(_turn(shown, question))])
-        said = list(self._tokens(batch, Conversation(self.model)))
-        # The tokens that gave the answer: the prompt's last one, and all of it but its own last.
-        seen = with_answer(batch, said[:-1])
+        batch = self._batch([self._prompt(self._turn(shown, question))])
+        said, seen = self._answered(batch)
         weights = attention_map(self.model, seen, num_tokens=max(1, len(said)))
         tiles = self.model.config.tiles
         assert tiles is not None, "the processor refused the picture"
         return self._text(said), draw_attention(shown, weights, tiles)
+
+    def watch(self, clip: Clip, question: str, *, sound: bool = False) -> tuple[str, Image.Image]:
+        """Answer a question about a clip, and draw its sampled frames on a sheet.
+
+        Args:
+            clip: as for a `{"type": "video"}` part.
+            question: what is asked.
+            sound: whether the clip is heard, too.
+
+        Returns:
+            The answer, and the frames with their times and where the answer's attention lay.
+
+        Raises:
+            InputError: the clip is unusable, or the model has no video parts.
+        """
+        batch = self._batch([self._prompt(self._turn(Watched(clip), question, sound=sound))])
+        said, seen = self._answered(batch)
+        weights = frames_attention(self.model, seen, num_tokens=max(1, len(said)))
+        watcher = self.processor.watcher
+        assert watcher is not None, "the processor refused the clip"
+        frames = list(watcher.reader(clip, watcher.clips.num_frames))
+        return self._text(said), draw_sheet(frames, weights, watcher.frame_tiles)
 
     def save(self, directory: str | Path) -> None:
         """Write model, tokenizer and what lies beside them as a directory that `load` reads.
@@ -262,6 +294,14 @@ class Assistant:
         """
         save_model(self.model, directory, self.processor.tokenizer, companions=self._companions)
 
+    def _answered(self, batch: Batch) -> tuple[list[int], Batch]:
+        """An answer's tokens, and the row with those that gave it.
+
+        These are the prompt's last token and all of the answer but its own last.
+        """
+        said = list(self._tokens(batch, Conversation(self.model)))
+        return said, with_answer(batch, said[:-1])
+
     def _heard(self, hearing: Hearing) -> Transcript:
         for _ in hearing.pieces():
             pass
@@ -270,10 +310,14 @@ class Assistant:
     def _prompt(self, messages: Sequence[Message]) -> Encoded:
         return self.processor.encode(messages, train=False)
 
-    def _caption_prompt(self, picture: Picture, request: str | None) -> Encoded:
+    def _turn(self, medium: Medium, text: str, *, sound: bool = False) -> list[Message]:
+        return turn(medium, text, watches=self.processor.watcher is not None, sound=sound)
+
+    def _caption_prompt(self, medium: Medium, request: str | None) -> Encoded:
+        kind = kind_of(medium, watches=self.processor.watcher is not None)
         if request is None:
-            return self.processor.encode_caption(picture)
-        return self._prompt(_turn(picture, request))
+            return self.processor.encode_caption(content_of(medium), kind=kind)
+        return self._prompt(self._turn(medium, request or CAPTION_REQUESTS[kind]))
 
     def _batch(self, rows: list[Encoded]) -> Batch:
         weight = self.model.language.embedding.weight
@@ -321,8 +365,3 @@ class Assistant:
     def _text(self, tokens: Sequence[int | None]) -> str:
         text = TextStream(self.processor.tokenizer)
         return "".join(text.push(t) for t in tokens if t is not None) + text.finish()
-
-
-def _turn(picture: Picture, text: str) -> list[Message]:
-    parts = [{"type": "image", "image": picture}, {"type": "text", "text": text}]
-    return [{"role": "user", "content": cast(Any, parts)}]

@@ -25,14 +25,20 @@ GLOW = np.array([255, 96, 0], np.float32)
 
 def with_answer(batch: Batch, answer: list[int]) -> Batch:
     """Return a prompt of one row with the answer's tokens behind it, which see what its end saw."""
-    assert len(batch.tokens) == 1 and batch.visible is not None
+    assert len(batch.tokens) == 1
     added = torch.tensor([answer], dtype=batch.tokens.dtype, device=batch.tokens.device)
-    visible = batch.visible[:, -1:].expand(-1, len(answer), -1)
+
+    def seen(visible: Tensor | None) -> Tensor | None:
+        if visible is None:
+            return None
+        return torch.cat([visible, visible[:, -1:].expand(-1, len(answer), -1)], dim=1)
+
     return replace(
         batch,
         tokens=torch.cat([batch.tokens, added], dim=1),
         lengths=batch.lengths + len(answer),
-        visible=torch.cat([batch.visible, visible], dim=1),
+        visible=seen(batch.visible),
+        visible_clips=seen(batch.visible_clips),
     )
 
 
@@ -58,13 +64,21 @@ def attention_map(model: MultimodalLlama, batch: Batch, *, num_tokens: int) -> T
     return grid.transpose(1, 2).reshape(rows * side, columns * side).float().cpu()
 
 
-def draw_attention(picture: Image.Image, weights: Tensor, tiles: TilesConfig) -> Image.Image:
+def draw_attention(
+    picture: Image.Image,
+    weights: Tensor,
+    tiles: TilesConfig,
+    *,
+    scale: tuple[float, float] | None = None,
+) -> Image.Image:
     """Draw an RGB picture, bright and glowing where the weights are high, dim elsewhere.
 
     Args:
         picture: as `open_picture` gave it.
         weights: `[patch rows, patch columns]` over its canvas, from `attention_map`.
         tiles: how the picture was laid on that canvas.
+        scale: weights that are drawn dimmest and brightest; by default nearly the least and the
+            largest of this picture.
     """
     size, most = tiles.tile_size, tiles.max_num_tiles
     rows, columns = best_arrangement(
@@ -74,15 +88,15 @@ def draw_attention(picture: Image.Image, weights: Tensor, tiles: TilesConfig) ->
         picture.height, picture.width, tile_size=size, arrangement=(rows, columns)
     )
     low, high = LONGEST_SIDE
-    scale = min(max(max(picture.size), low), high) / max(picture.size)
-    shown = picture.resize([max(1, round(side * scale)) for side in picture.size])
+    zoom = min(max(max(picture.size), low), high) / max(picture.size)
+    shown = picture.resize([max(1, round(side * zoom)) for side in picture.size])
     # The picture fills the top left `height` x `width` of the canvas; the weights fill it all.
     per_pixel = weights.shape[0] / (rows * size)
     heat = Image.fromarray(weights.numpy()).resize(
         shown.size, Image.Resampling.BICUBIC, box=(0, 0, width * per_pixel, height * per_pixel)
     )
     values = np.asarray(heat)
-    floor, top = np.percentile(values, [5, 99])
+    floor, top = np.percentile(values, [5, 99]) if scale is None else scale
     strength = np.clip((values - floor) / max(float(top - floor), 1e-12), 0, 1)[..., None]
     pixels = np.asarray(shown, np.float32)
     drawn = pixels * (0.35 + 0.65 * strength) * (1 - 0.3 * strength) + GLOW * 0.3 * strength

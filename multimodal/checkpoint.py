@@ -133,7 +133,7 @@ def load_model(
         directory: told by its content; Llama gives a model without image parts.
         device: where the weights go.
         dtype: what they are cast to; None keeps the type they are stored in.
-        without: leave out the image parts, or the speech parts, that this config has.
+        without: leave out the parts, for each medium, that this config has.
 
     Raises:
         InputError: what is wrong with which file.
@@ -143,6 +143,8 @@ def load_model(
         config = config.without_image_parts()
     if without is not None and without.speech_encoder is not None:
         config = config.without_speech_parts()
+    if without is not None and without.video_aggregator is not None:
+        config = config.without_video_parts()
     with torch.device("meta"):
         model = MultimodalLlama(config)
     fill(model, stored, device=device, dtype=dtype)

@@ -9,14 +9,31 @@ from multimodal.prompts import SpeechPrompts
 from speech.adapter import SPEECH_ADAPTERS, SpeechAdapterConfig
 from speech.conformer import CONFORMERS
 from speech.encoder import SpeechEncoderConfig
+from video.adapter import paper_video_adapter
+from video.aggregator import AGGREGATORS, AggregatorConfig
 from vision.adapter import ImageAdapterConfig
 from vision.encoder import IMAGE_ENCODERS, ImageEncoderConfig
 from vision.tiles import TilesConfig
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClipsConfig:
+    """How a clip becomes frames, and a frame tiles."""
+
+    num_frames: int = 16
+    """Frames that are sampled from a clip: 16 in pre-training, 64 in fine-tuning."""
+    max_num_tiles: int = 4
+    """Most tiles that a frame may take, within those of a picture."""
+
+    def __post_init__(self) -> None:
+        for key in ("num_frames", "max_num_tiles"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"clips.{key} must be 1 or more, not {getattr(self, key)}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class MultimodalConfig:
-    """A language core, and the image and speech parts beside it; any of these may be missing."""
+    """A language core, and the parts for each medium beside it; any of these may be missing."""
 
     language: LlamaConfig
     image_encoder: ImageEncoderConfig | None = None
@@ -33,10 +50,15 @@ class MultimodalConfig:
     """What the speech parts were trained to be told."""
     max_seconds: float = 60.0
     """Longest recording that is heard at once; longer ones are refused, or cut by who asks."""
+    video_aggregator: AggregatorConfig | None = None
+    video_adapter: ImageAdapterConfig | None = None
+    clips: ClipsConfig = ClipsConfig()
+    """How clips are watched."""
 
     def __post_init__(self) -> None:
         self._check_image_parts()
         self._check_speech_parts()
+        self._check_video_parts()
 
     def _check_speech_parts(self) -> None:
         encoder, adapter = self.speech_encoder, self.speech_adapter
@@ -55,6 +77,29 @@ class MultimodalConfig:
                 f"({self.language.dim})"
             )
 
+    def _check_video_parts(self) -> None:
+        """Check against the image parts where these are here: an adapter file may lack them."""
+        aggregator, adapter, encoder = (
+            self.video_aggregator,
+            self.video_adapter,
+            self.image_encoder,
+        )
+        if (aggregator is None) != (adapter is None):
+            raise ValueError("video_aggregator and video_adapter come together or not at all")
+        if aggregator is None or adapter is None:
+            return
+        if adapter.feature_dim != aggregator.dim:
+            raise ValueError(
+                f"video_adapter.feature_dim ({adapter.feature_dim}) must equal the aggregator's "
+                f"width ({aggregator.dim})"
+            )
+        _check_adapter("video_adapter", adapter, self.language)
+        if encoder is not None and aggregator.feature_dim != encoder.feature_dim:
+            raise ValueError(
+                f"video_aggregator.feature_dim ({aggregator.feature_dim}) must equal the image "
+                f"encoder's ({encoder.feature_dim})"
+            )
+
     def _check_image_parts(self) -> None:
         parts = (self.image_encoder, self.image_adapter, self.tiles)
         if any(part is None for part in parts):
@@ -64,20 +109,11 @@ class MultimodalConfig:
                 )
             return
         assert self.image_encoder and self.image_adapter and self.tiles
-        if self.image_adapter.dim != self.language.dim:
-            raise ValueError(
-                f"image_adapter.dim ({self.image_adapter.dim}) must equal language.dim "
-                f"({self.language.dim})"
-            )
+        _check_adapter("image_adapter", self.image_adapter, self.language)
         if self.image_adapter.feature_dim != self.image_encoder.feature_dim:
             raise ValueError(
                 f"image_adapter.feature_dim ({self.image_adapter.feature_dim}) must equal the "
                 f"encoder's ({self.image_encoder.feature_dim})"
-            )
-        if max(self.image_adapter.positions, default=0) > self.language.num_layers:
-            raise ValueError(
-                f"image_adapter.positions {self.image_adapter.positions} go past the core's "
-                f"{self.language.num_layers} layers"
             )
         if self.tiles.tile_size != self.image_encoder.image_size:
             raise ValueError(
@@ -91,7 +127,7 @@ class MultimodalConfig:
             )
 
     def without_image_parts(self) -> "MultimodalConfig":
-        """The same model with nothing to see with."""
+        """The same model with nothing to see with; video parts stay, and wait for an encoder."""
         return replace(self, image_encoder=None, image_adapter=None, tiles=None, extra_tokens=0)
 
     def without_speech_parts(self) -> "MultimodalConfig":
@@ -103,6 +139,10 @@ class MultimodalConfig:
             speech_prompts=SpeechPrompts(),
             max_seconds=60.0,
         )
+
+    def without_video_parts(self) -> "MultimodalConfig":
+        """The same model with nothing to watch clips with."""
+        return replace(self, video_aggregator=None, video_adapter=None, clips=ClipsConfig())
 
     def joined(self, other: "MultimodalConfig") -> "MultimodalConfig":
         """This model with whichever parts ``other`` has in place of its own."""
@@ -124,6 +164,13 @@ class MultimodalConfig:
                 speech_prompts=other.speech_prompts,
                 max_seconds=other.max_seconds,
             )
+        if other.video_aggregator is not None:
+            joined = replace(
+                joined,
+                video_aggregator=other.video_aggregator,
+                video_adapter=other.video_adapter,
+                clips=other.clips,
+            )
         return joined
 
     def to_json(self) -> dict[str, Any]:
@@ -138,6 +185,15 @@ class MultimodalConfig:
             ValueError: an unknown key or values that do not go together.
         """
         return config_from_dict(MultimodalConfig, data)
+
+
+def _check_adapter(key: str, adapter: ImageAdapterConfig, core: LlamaConfig) -> None:
+    if adapter.dim != core.dim:
+        raise ValueError(f"{key}.dim ({adapter.dim}) must equal language.dim ({core.dim})")
+    if max(adapter.positions, default=0) > core.num_layers:
+        raise ValueError(
+            f"{key}.positions {adapter.positions} go past the core's {core.num_layers} layers"
+        )
 
 
 def paper_adapter(core: LlamaConfig, *, feature_dim: int) -> ImageAdapterConfig:
@@ -163,6 +219,15 @@ def released_adapter(core: LlamaConfig, *, feature_dim: int) -> ImageAdapterConf
 def paper_speech(core: str) -> tuple[SpeechEncoderConfig, SpeechAdapterConfig]:
     """The paper's speech parts beside the core of a size, "8b" or "70b" (section 8.2)."""
     return SpeechEncoderConfig(conformer=CONFORMERS["1b"]), SPEECH_ADAPTERS[core]
+
+
+def with_video(config: MultimodalConfig, size: str) -> MultimodalConfig:
+    """An image model of a size, "8b" or "70b", with the paper's video parts (section 7.2)."""
+    aggregator = AGGREGATORS[size]
+    assert config.image_encoder is not None and config.image_adapter is not None
+    aggregator = replace(aggregator, feature_dim=config.image_encoder.feature_dim)
+    adapter = paper_video_adapter(config.image_adapter, feature_dim=aggregator.dim)
+    return replace(config, video_aggregator=aggregator, video_adapter=adapter)
 
 
 def _with_speech(config: MultimodalConfig, size: str) -> MultimodalConfig:
@@ -201,5 +266,7 @@ MULTIMODAL_CONFIGS: dict[str, MultimodalConfig] = {
     "405b": _paper(LLAMA_CONFIGS["3.1-405b"]),
     "llama-3.2-11b": _released(LLAMA_CONFIGS["3.1-8b"]),
     "llama-3.2-90b": _released(LLAMA_CONFIGS["3.1-70b"]),
+    "8b-video": with_video(_paper(LLAMA_CONFIGS["3.1-8b"]), "8b"),
+    "70b-video": with_video(_paper(LLAMA_CONFIGS["3.1-70b"]), "70b"),
 }
 """The paper's three sizes and the two public Llama 3.2 Vision models."""

@@ -1,6 +1,7 @@
 """A dialogue that keeps what it has read: a further turn costs its own tokens and media alone.
 
-The keys and values of a picture are computed once and serve the whole dialogue (paper section 7.2).
+The keys and values of a picture or clip are computed once and serve the whole dialogue (paper
+section 7.2).
 The kept part is whatever the new prompt has in common with what was read, so the answer is the one
 that reading everything anew would give, also where a client edits or shortens the history.
 """
@@ -10,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from multimodal.batch import Batch, Images, Recordings
+from multimodal.batch import Batch, Clips, Images, Recordings
 from multimodal.model import MultimodalLlama
 from multimodal.session import MultimodalSession
 
@@ -24,6 +25,7 @@ class Conversation:
         self.session: MultimodalSession | None = None
         self._tokens: list[int] = []
         self._images: Images | None = None
+        self._clips: Clips | None = None
         self._recordings: Recordings | None = None
 
     def read(self, batch: Batch, *, max_new_tokens: int) -> tuple[MultimodalSession, Tensor]:
@@ -44,11 +46,12 @@ class Conversation:
         session, self.session = self.session, None
         if session is None or known == 0 or wanted > session.cache.max_length:
             known = 0
-            self._images = self._recordings = None
+            self._images = self._clips = self._recordings = None
             length = min(2 * wanted, max(wanted, self.model.config.language.max_positions))
             session = MultimodalSession(self.model, batch_size=1, max_length=length)
         session.cache.lengths = [known]
         num_known_images = 0 if self._images is None else len(self._images.arrangements)
+        num_known_clips = 0 if self._clips is None else len(self._clips.lengths)
         num_known_recordings = 0 if self._recordings is None else len(self._recordings.lengths)
         new = replace(
             batch,
@@ -56,12 +59,15 @@ class Conversation:
             lengths=batch.lengths - known,
             images=_from(batch.images, num_known_images),
             visible=None if batch.visible is None else batch.visible[:, known:],
+            clips=_clips_from(batch.clips, num_known_clips),
+            visible_clips=(None if batch.visible_clips is None else batch.visible_clips[:, known:]),
             recordings=_recordings_from(batch.recordings, num_known_recordings),
             spoken=None if batch.spoken is None else batch.spoken[:, known:],
         )
         logits = session.prefill(new)
         self.session, self._tokens = session, tokens
-        self._images, self._recordings = batch.images, batch.recordings
+        self._images, self._clips = batch.images, batch.clips
+        self._recordings = batch.recordings
         return session, logits
 
     def extend(self, token: int) -> None:
@@ -71,6 +77,8 @@ class Conversation:
     def _known(self, tokens: list[int], batch: Batch) -> int:
         """Count the leading tokens that need not be read again; 0 if a medium differs."""
         if self.session is None or not _starts_with(batch.images, self._images):
+            return 0
+        if not _clips_start_with(batch.clips, self._clips):
             return 0
         if not _recordings_start_with(batch.recordings, self._recordings):
             return 0
@@ -94,6 +102,32 @@ def _starts_with(images: Images | None, known: Images | None) -> bool:
     return torch.equal(
         images.arrangements[: len(known.arrangements)], known.arrangements
     ) and torch.equal(images.tiles[: len(known.tiles)], known.tiles)
+
+
+def _clips_start_with(clips: Clips | None, known: Clips | None) -> bool:
+    if known is None:
+        return True
+    if clips is None or len(clips.lengths) < len(known.lengths):
+        return False
+    number = len(known.lengths)
+    return (
+        torch.equal(clips.lengths[:number], known.lengths)
+        and torch.equal(clips.arrangements[:number], known.arrangements)
+        and torch.equal(clips.tiles[: len(known.tiles)], known.tiles)
+    )
+
+
+def _clips_from(clips: Clips | None, first: int) -> Clips | None:
+    """Return the clips from the given one on, or None if there are no more."""
+    if clips is None or first == len(clips.lengths):
+        return None
+    num_tiles = int(clips.tiles_per_clip[:first].sum())
+    return Clips(
+        tiles=clips.tiles[num_tiles:],
+        arrangements=clips.arrangements[first:],
+        lengths=clips.lengths[first:],
+        rows=clips.rows[first:],
+    )
 
 
 def _recordings_start_with(recordings: Recordings | None, known: Recordings | None) -> bool:

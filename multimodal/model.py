@@ -1,11 +1,14 @@
 """The composition: a frozen Llama core that sees through adapter layers and hears in its input.
 
 ``MultimodalLlama.walk`` goes over the core's blocks and calls an adapter layer at the
-positions that the config names (section 7); embeddings of speech stand among those of the tokens
-(section 8). Without media the walk is the core's own, to the last bit.
+positions that the config names (section 7): for clips first, then for pictures. Embeddings of
+speech stand among those of the tokens (section 8). Without media the walk is the core's own, to
+the last bit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +16,13 @@ from torch.utils.checkpoint import checkpoint
 
 from language.cache import KeyValueCache
 from language.model import Llama
-from multimodal.batch import Batch, Images, Recordings
+from multimodal.batch import Batch, Clips, Images, Recordings
 from multimodal.config import MultimodalConfig
 from speech.adapter import SpeechAdapter
 from speech.encoder import build_encoder
 from speech.frames import Frames
+from video.adapter import VideoAdapter
+from video.aggregator import TemporalAggregator
 from vision.adapter import (
     CrossAttentionContext,
     CrossAttentionLayer,
@@ -29,12 +34,17 @@ from vision.encoder import ImageEncoder
 
 Look = Callable[[CrossAttentionLayer, Tensor, Tensor, CrossAttentionContext], None]
 """Called with a layer, its input, its keys and the mask, just before the layer runs."""
+Seen = Literal["clips", "images"]
+SEEN: tuple[Seen, ...] = ("clips", "images")
+"""Media that are looked at, in the order in which their layers come where both stand."""
+TILES_AT_ONCE = 64
+"""Tiles of clips that go through the image encoder together."""
 Change = Callable[[Frames], Frames]
 """What training does to the features of recordings, such as masking some."""
 
 
 class MultimodalLlama(nn.Module):
-    """Tokens, pictures and recordings in, next-token logits out."""
+    """Tokens, pictures, clips and recordings in, next-token logits out."""
 
     def __init__(self, config: MultimodalConfig) -> None:
         """Build under ``torch.device("meta")`` where weights are read from a file anyway."""
@@ -49,6 +59,9 @@ class MultimodalLlama(nn.Module):
         if config.speech_encoder is not None and config.speech_adapter is not None:
             self.speech_encoder = build_encoder(config.speech_encoder)
             self.speech_adapter = SpeechAdapter(config.speech_adapter)
+        if config.video_aggregator is not None and config.video_adapter is not None:
+            self.video_aggregator = TemporalAggregator(config.video_aggregator)
+            self.video_adapter = VideoAdapter(config.video_adapter)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits of the token after each position, [batch, tokens, vocabulary].
@@ -57,14 +70,40 @@ class MultimodalLlama(nn.Module):
             ValueError: media for a model that lacks their parts.
         """
         batch = batch.to(self.language.embedding.weight.device)
-        memory = None if batch.images is None else self.remember(batch.images, len(batch.tokens))
-        hidden = self.walk(
-            self.embed_batch(batch),
-            documents=batch.documents,
-            memory=memory,
-            visible=batch.visible,
-        )
+        sights = self.look_at(batch)
+        hidden = self.walk(self.embed_batch(batch), documents=batch.documents, sights=sights)
         return self.language.logits(hidden)
+
+    def look_at(self, batch: Batch) -> "list[Sight]":
+        """Encode a batch's clips and pictures: what its text may look at."""
+        return self.sights(self.remember_all(batch), visible_in(batch))
+
+    def remember_all(self, batch: Batch) -> dict[Seen, ImageMemory]:
+        """Keys and values of a batch's clips and of its pictures."""
+        memories: dict[Seen, ImageMemory] = {}
+        if batch.clips is not None:
+            memories["clips"] = self.watch(batch.clips, len(batch.tokens))
+        if batch.images is not None:
+            memories["images"] = self.remember(batch.images, len(batch.tokens))
+        return memories
+
+    def sights(
+        self, memories: Mapping[Seen, ImageMemory], visible: Mapping[Seen, Tensor | None]
+    ) -> "list[Sight]":
+        """What :meth:`walk` takes, in the order of the layers: clips, then pictures.
+
+        Args:
+            memories: of clips and pictures.
+            visible: which of them each token sees, [batch, tokens, media] each.
+        """
+        sights = []
+        for kind in SEEN:
+            if kind in memories:
+                mask = visible[kind]
+                assert mask is not None, f"a batch with {kind} says which tokens see them"
+                adapter = self.video_adapter if kind == "clips" else self.image_adapter
+                sights.append(Sight(adapter, memories[kind], mask))
+        return sights
 
     def remember(self, images: Images, batch_size: int) -> ImageMemory:
         """Encode pictures once: the keys and values that all adapter layers need."""
@@ -74,6 +113,44 @@ class MultimodalLlama(nn.Module):
         return self.image_adapter.remember(
             features, images=images.of_tiles, rows=images.rows, batch_size=batch_size
         )
+
+    def watch(self, clips: Clips, batch_size: int) -> ImageMemory:
+        """Encode clips once: frames to image features, groups of these to what the text sees.
+
+        Raises:
+            ValueError: this model has no video parts.
+        """
+        if self.config.video_aggregator is None:
+            raise ValueError("this model has no video parts: it cannot watch clips")
+        features = self.frame_features(clips)
+        merged = self.video_aggregator(
+            features, lengths=clips.lengths, tiles=clips.arrangements.prod(dim=1)
+        )
+        return self.video_adapter.remember(
+            merged.features, images=merged.clips, rows=clips.rows, batch_size=batch_size
+        )
+
+    def frame_features(self, clips: Clips) -> Tensor:
+        """Image features of all frames, [tiles, tokens, feature_dim], known ones in their places.
+
+        Tiles are encoded some at a time: what a long clip holds at once does not grow with it.
+        """
+        counts = clips.tiles_per_clip
+        known = torch.zeros_like(counts, dtype=torch.bool) if clips.known is None else clips.known
+        arrangements = clips.arrangements[~known].repeat_interleave(clips.lengths[~known], dim=0)
+        encoded: list[Tensor] = []
+        start = first = 0
+        for stop, end in _pieces(arrangements.prod(dim=1).tolist(), most=TILES_AT_ONCE):
+            encoded.append(self.image_encoder(clips.tiles[start:end], arrangements[first:stop]))
+            first, start = stop, end
+        if clips.features is None:
+            return torch.cat(encoded) if len(encoded) > 1 else encoded[0]
+        places = known.repeat_interleave(counts)
+        out = clips.features.new_empty(len(places), *clips.features.shape[1:])
+        out[places] = clips.features
+        if encoded:
+            out[~places] = torch.cat(encoded).to(out.dtype)
+        return out
 
     def hear(self, recordings: Recordings, *, change: Change | None = None) -> Tensor:
         """Embeddings of recordings, each between the two special ones, [positions, dim].
@@ -125,9 +202,7 @@ class MultimodalLlama(nn.Module):
         *,
         documents: Tensor | None = None,
         cache: KeyValueCache | None = None,
-        memory: ImageMemory | None = None,
-        visible: Tensor | None = None,
-        look: Look | None = None,
+        sights: "Sequence[Sight]" = (),
     ) -> Tensor:
         """The walk over the core's blocks and the adapter layers between them.
 
@@ -135,71 +210,92 @@ class MultimodalLlama(nn.Module):
             hidden: embeddings, [batch, tokens, dim].
             documents: packed documents, [batch, tokens].
             cache: continued and filled, but not advanced.
-            memory: the pictures' keys and values.
-            visible: which pictures each token sees, [batch, tokens, images]; with ``memory``.
-            look: watches the adapter layers.
+            sights: what the text looks at; at a position that several have their layers come in
+                this order.
 
         Returns:
             [batch, tokens, dim], before the core's last norm.
         """
         context = self.language.context(hidden, documents=documents, cache=cache)
-        if memory is None:
-            for index in range(len(self.language.blocks)):
-                hidden = self.language.run_block(index, hidden, context)
-            return hidden
-        assert visible is not None, "a batch with pictures says which tokens see them"
-        pictures = cross_attention_context(memory, visible)
-        layer_before = self.image_adapter.at_position
+        contexts = [cross_attention_context(sight.memory, sight.visible) for sight in sights]
         for index in range(len(self.language.blocks) + 1):
-            if index in layer_before:
-                hidden = self._look_at(layer_before[index], hidden, memory, pictures, look)
+            for sight, seen in zip(sights, contexts, strict=True):
+                if index in sight.adapter.at_position:
+                    hidden = self._look(sight, sight.adapter.at_position[index], hidden, seen)
             if index < len(self.language.blocks):
                 hidden = self.language.run_block(index, hidden, context)
         return hidden
 
-    def _look_at(
-        self,
-        index: int,
-        hidden: Tensor,
-        memory: ImageMemory,
-        context: CrossAttentionContext,
-        look: Look | None,
+    def _look(
+        self, sight: "Sight", index: int, hidden: Tensor, context: CrossAttentionContext
     ) -> Tensor:
-        layer = self.image_adapter.layers[index]
-        key, value = memory.keys[index], memory.values[index]
+        layer = sight.adapter.layers[index]
+        key, value = sight.memory.keys[index], sight.memory.values[index]
         assert isinstance(layer, CrossAttentionLayer)
-        if look is not None:
-            look(layer, hidden, key, context)
+        if sight.watcher is not None:
+            sight.watcher(layer, hidden, key, context)
         if self.config.language.activation_checkpointing and torch.is_grad_enabled():
             return checkpoint(layer, hidden, key, value, context, use_reentrant=False)
         return layer(hidden, key, value, context)
 
     @torch.no_grad()
-    def cross_attention_maps(self, batch: Batch) -> tuple[Tensor, ImageMemory]:
-        """Where each token looks: weights averaged over heads.
+    def cross_attention_maps(
+        self, batch: Batch, *, of: Seen = "images"
+    ) -> tuple[Tensor, ImageMemory]:
+        """Where each token looks, among the pictures or among the clips: averaged over heads.
 
         Returns:
             Weights [layers, batch, tokens, slots], and the memory that says whose the slots are.
         """
-        if batch.images is None:
-            raise ValueError("there is no picture to look at")
         maps: list[Tensor] = []
 
-        def look(
+        def watcher(
             layer: CrossAttentionLayer, hidden: Tensor, key: Tensor, context: CrossAttentionContext
         ) -> None:
             normed = layer.attention_norm(hidden)
             maps.append(layer.attention.weights(normed, key, mask=context.mask))
 
-        memory = self.remember(batch.images, len(batch.tokens))
-        self.walk(
-            self.embed_batch(batch),
-            documents=batch.documents,
-            memory=memory,
-            visible=batch.visible,
-            look=look,
-        )
-        return torch.stack(maps), memory
+        memories = self.remember_all(batch)
+        if of not in memories:
+            raise ValueError(f"there are no {of} to look at")
+        sights = self.sights(memories, visible_in(batch))
+        for sight in sights:
+            sight.watcher = watcher if sight.memory is memories[of] else None
+        self.walk(self.embed_batch(batch), documents=batch.documents, sights=sights)
+        return torch.stack(maps), memories[of]
+
+
+@dataclass
+class Sight:
+    """What the text of a batch looks at through one adapter: its pictures, or its clips."""
+
+    adapter: ImageAdapter
+    memory: ImageMemory
+    visible: Tensor
+    """Which of them each token sees, [batch, tokens, media] bool."""
+    watcher: Look | None = None
+
+
+def visible_in(batch: Batch) -> dict[Seen, Tensor | None]:
+    """Which clips and which pictures each token of a batch sees."""
+    return {"clips": batch.visible_clips, "images": batch.visible}
+
+
+def _pieces(sizes: Sequence[int], *, most: int) -> Iterator[tuple[int, int]]:
+    """Ends of pieces of whole frames: frames so far, and their tiles so far.
+
+    Args:
+        sizes: tiles of each frame.
+        most: tiles of a piece, unless one frame has more.
+    """
+    total = size = 0
+    for index, added in enumerate(sizes):
+        if size and size + added > most:
+            yield index, total
+            size = 0
+        total, size = total + added, size + added
+    if sizes:
+        yield len(sizes), total
 
 
 def enclosed(frames: Frames, start: Tensor, end: Tensor) -> Tensor:

@@ -8,30 +8,33 @@ mask are built together, row by row, so that they cannot disagree.
 A recording is as many placeholder tokens as the speech parts will give embeddings for it, the two
 special ones around it included (section 8.2); its samples stand beside the tokens.
 
-Several dialogues about the same pictures become one row of packed documents: the pictures are
+A clip is one placeholder too, its frames sampled over its time and cut as pictures are; every
+token after it sees it (section 7.2).
+
+Several dialogues about the same pictures or clips become one row of packed documents: the media are
 encoded once and no dialogue sees another.
 
-Letters: T tokens of a row, M pictures of a row.
+Letters: T tokens of a row, M pictures or clips of a row.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import get_worker_info
 
 from language.chat import Dialog, MediaSlot, encode_dialog
 from language.errors import InputError
 from language.tokenizer import Tokenizer
-from multimodal.batch import IGNORED, Batch, Images, Recordings
+from multimodal.batch import IGNORED, Batch
 from multimodal.config import MultimodalConfig
+from multimodal.rows import Encoded, FrameTiles, collate
+from multimodal.watching import Watcher
 from speech.adapter import SpeechAdapter
 from speech.audio import read_audio
 from speech.encoder import build_encoder
@@ -46,32 +49,15 @@ LONGEST_TOKEN = 256
 MAX_IMAGES = 64
 """Most pictures of one row."""
 
+MAX_CLIPS = 16
+"""Most clips of one row."""
+
 MAX_RECORDINGS = 64
 """Most recordings of one row."""
 
 
 class TooLongError(InputError):
     """More tokens than fit; training drops and counts such samples, and never cuts them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Encoded:
-    """One row of a batch, not yet padded."""
-
-    tokens: NDArray[np.int64]
-    """[T]."""
-    targets: NDArray[np.int64]
-    """Token wanted after each position, [T]; IGNORED where there is no loss."""
-    documents: NDArray[np.int64]
-    """Number of the dialogue that each token belongs to, [T]."""
-    images: tuple[Tiles, ...]
-    """The M pictures."""
-    visible: NDArray[np.bool_]
-    """Which pictures each token sees, [T, M]."""
-    recordings: tuple[Tensor, ...] = ()
-    """Samples of the recordings, each [samples] float32."""
-    spoken: NDArray[np.bool_] | None = None
-    """Which tokens are places of speech embeddings, [T]; None where there is no recording."""
 
 
 class Processor:
@@ -97,6 +83,9 @@ class Processor:
         self.config = config
         self.max_tokens = max_tokens or config.language.max_positions
         self.date = date
+        self.watcher: Watcher | None = None
+        if config.video_aggregator is not None and config.tiles is not None:
+            self.watcher = Watcher(tiles=config.tiles, clips=config.clips)
         self._hearing: tuple[Any, SpeechAdapter] | None = None
         if config.speech_encoder is not None and config.speech_adapter is not None:
             with torch.device("meta"):  # asked for numbers alone
@@ -140,7 +129,7 @@ class Processor:
         row = self._row(
             [dialogue.tokens for dialogue in placed],
             [dialogue.loss_mask for dialogue in placed],
-            [[(slot.position, slot.item) for slot in dialogue.media] for dialogue in placed],
+            [[slot for slot in dialogue.media if slot.kind != "audio"] for dialogue in placed],
         )
         if not recordings:
             return row
@@ -178,8 +167,7 @@ class Processor:
             out.loss_mask += dialog.loss_mask[start : slot.position]
             start = slot.position
             if slot.kind != "audio":
-                moved = MediaSlot(kind=slot.kind, position=len(out.tokens), item=slot.item)
-                out.media.append(moved)
+                out.media.append(replace(slot, position=len(out.tokens)))
                 continue
             if len(recordings) == MAX_RECORDINGS:
                 raise InputError("messages", f"more than {MAX_RECORDINGS} recordings in one row")
@@ -191,15 +179,22 @@ class Processor:
         out.loss_mask += dialog.loss_mask[start:]
         return out
 
-    def encode_caption(self, picture: Any, text: str | None = None) -> Encoded:
-        """A picture and the text that goes with it, as the base model is trained (section 7.4).
+    def encode_caption(
+        self,
+        medium: Any,
+        text: str | None = None,
+        *,
+        kind: Literal["image", "video"] = "image",
+    ) -> Encoded:
+        """A picture or clip and the text that goes with it, as in pre-training (section 7.4).
 
         Args:
-            picture: anything that `open_picture` takes.
+            medium: anything that `open_picture` takes, or a clip.
             text: the caption; without it the row is a prompt for one.
+            kind: which of the two it is.
 
         Raises:
-            InputError: the picture is unusable.
+            InputError: the medium is unusable.
             TooLongError: there are more tokens than fit.
         """
         tokenizer = self.tokenizer
@@ -208,63 +203,71 @@ class Processor:
             self._check_characters(len(text))
             tokens += tokenizer.encode(text) + [tokenizer.special_tokens["<|end_of_text|>"]]
         loss_mask = [False, False] + [True] * (len(tokens) - 2)
-        return self._row([tokens], [loss_mask], [[(0, picture)]])
+        return self._row([tokens], [loss_mask], [[MediaSlot(kind=kind, position=0, item=medium)]])
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
         """Pad rows to the longest and put their pictures one after another."""
         return collate(rows, pad_id=self.tokenizer.pad_id)
 
     def _row(
-        self,
-        dialogues: list[list[int]],
-        loss_masks: list[list[bool]],
-        media: list[list[tuple[int, Any]]],
+        self, dialogues: list[list[int]], loss_masks: list[list[bool]], media: list[list[MediaSlot]]
     ) -> Encoded:
-        """Pack tokens, whether they are learned, and (position, picture) of each dialogue."""
+        """Pack tokens, whether they are learned, and what is looked at, of each dialogue."""
         num_tokens = sum(map(len, dialogues))
         if num_tokens > self.max_tokens:
             raise TooLongError(
                 "messages", f"{num_tokens:,} tokens, at most {self.max_tokens:,} fit"
             )
-        pictures = {_identity(item): item for slots in media for _, item in slots}
-        if len(pictures) > MAX_IMAGES:
-            raise InputError("messages", f"{len(pictures)} pictures, at most {MAX_IMAGES} fit")
-        columns = {identity: column for column, identity in enumerate(pictures)}
-        visible = np.zeros((num_tokens, len(pictures)), dtype=bool)
         targets = np.full(num_tokens, IGNORED, dtype=np.int64)
-        start = 0
-        for tokens, loss_mask, slots in zip(dialogues, loss_masks, media, strict=True):
-            stop = start + len(tokens)
+        starts = [0, *accumulate(map(len, dialogues))]
+        for start, tokens, loss_mask in zip(starts, dialogues, loss_masks, strict=False):
             learned = np.array(loss_mask[1:], dtype=bool)
-            targets[start : stop - 1][learned] = np.array(tokens[1:])[learned]
-            spans = self._spans([position for position, _ in slots], length=len(tokens))
-            for (first, last), (_, item) in zip(spans, slots, strict=True):
-                visible[start + first : start + last, columns[_identity(item)]] = True
-            start = stop
+            targets[start : start + len(tokens) - 1][learned] = np.array(tokens[1:])[learned]
+        pictures, visible = self._seen("image", media, starts)
+        clips, visible_clips = self._seen("video", media, starts)
         return Encoded(
             tokens=np.concatenate([np.array(tokens, dtype=np.int64) for tokens in dialogues]),
             targets=targets,
             documents=np.repeat(np.arange(len(dialogues)), [len(d) for d in dialogues]),
-            images=tuple(self._tiles(picture) for picture in pictures.values()),
+            images=tuple(map(self._tiles, pictures)),
             visible=visible,
+            clips=tuple(map(self._frames, clips)),
+            visible_clips=visible_clips if clips else None,
         )
 
-    def _spans(self, positions: list[int], *, length: int) -> list[tuple[int, int]]:
-        """First token that sees each picture, and the first after it that does not."""
-        spans: list[tuple[int, int]] = []
-        stop = length
-        following = length
-        for position in reversed(positions):
-            if self.config.visibility == "until_next" and following > position + 1:
-                stop = following
-            spans.append((position, stop))
-            following = position
-        return spans[::-1]
+    def _seen(
+        self, kind: str, media: list[list[MediaSlot]], starts: list[int]
+    ) -> tuple[list[Any], NDArray[np.bool_]]:
+        """Pictures or clips of a row, each once, and which of them each token sees, [T, M].
+
+        Args:
+            kind: of the two.
+            media: of each dialogue.
+            starts: first token of each dialogue, and the row's length.
+        """
+        slots = [[slot for slot in dialogue if slot.kind == kind] for dialogue in media]
+        found = {_identity(slot.item): slot.item for dialogue in slots for slot in dialogue}
+        most, word = (MAX_CLIPS, "clips") if kind == "video" else (MAX_IMAGES, "pictures")
+        if len(found) > most:
+            raise InputError("messages", f"{len(found)} {word}, at most {most} fit")
+        until_next = kind == "image" and self.config.visibility == "until_next"
+        columns = {identity: column for column, identity in enumerate(found)}
+        visible = np.zeros((starts[-1], len(found)), dtype=bool)
+        for start, end, dialogue in zip(starts, starts[1:], slots, strict=False):
+            seen = spans([slot.position for slot in dialogue], end - start, until_next=until_next)
+            for (first, last), slot in zip(seen, dialogue, strict=True):
+                visible[start + first : start + last, columns[_identity(slot.item)]] = True
+        return list(found.values()), visible
 
     def _tiles(self, picture: Any) -> Tiles:
         if self.config.tiles is None:
             raise InputError("messages", "a picture, but this model reads text alone")
         return tile_picture(open_picture(picture), self.config.tiles)
+
+    def _frames(self, clip: Any) -> FrameTiles:
+        if self.watcher is None:
+            raise InputError("messages", "a clip, but this model has no video parts")
+        return self.watcher(clip)
 
     def _check_characters(self, num_characters: int) -> None:
         """Refuse hopelessly long text before any memory is taken for it."""
@@ -275,55 +278,23 @@ class Processor:
             )
 
 
-def collate(rows: Sequence[Encoded], *, pad_id: int) -> Batch:
-    """Pad rows to the longest and put their pictures and recordings one after another."""
-    length = max(len(row.tokens) for row in rows)
-    num_images = max(len(row.images) for row in rows)
+def spans(positions: list[int], length: int, *, until_next: bool) -> list[tuple[int, int]]:
+    """First token that sees each picture, and the first after it that does not.
 
-    def padded(values: list[NDArray[Any]], fill: int) -> Tensor:
-        out = np.full((len(rows), length), fill, dtype=np.int64)
-        for line, value in zip(out, values, strict=True):
-            line[: len(value)] = value
-        return torch.from_numpy(out)
-
-    batch = Batch(
-        tokens=padded([row.tokens for row in rows], pad_id),
-        lengths=torch.tensor([len(row.tokens) for row in rows]),
-        targets=padded([row.targets for row in rows], IGNORED),
-    )
-    if any(row.documents[-1] > 0 for row in rows):
-        batch.documents = padded([row.documents for row in rows], -1)
-    if num_images:
-        visible = np.zeros((len(rows), length, num_images), dtype=bool)
-        for line, row in zip(visible, rows, strict=True):
-            line[: len(row.tokens), : len(row.images)] = row.visible
-        images = [(i, tiles) for i, row in enumerate(rows) for tiles in row.images]
-        batch.visible = torch.from_numpy(visible)
-        batch.images = Images(
-            tiles=_joined([tiles.pixels for _, tiles in images]),
-            arrangements=torch.tensor([tiles.arrangement for _, tiles in images]),
-            rows=torch.tensor([i for i, _ in images]),
-        )
-    if any(row.recordings for row in rows):
-        recordings = [(i, samples) for i, row in enumerate(rows) for samples in row.recordings]
-        none = np.zeros(0, dtype=bool)
-        spoken = [none if row.spoken is None else row.spoken for row in rows]
-        batch.spoken = padded(spoken, 0).bool()
-        batch.recordings = Recordings(
-            waveforms=pad_sequence([samples for _, samples in recordings], batch_first=True),
-            lengths=torch.tensor([len(samples) for _, samples in recordings]),
-            rows=torch.tensor([i for i, _ in recordings]),
-        )
-    return batch
-
-
-def _joined(pixels: list[Tensor]) -> Tensor:
-    """All tiles, one after another; in a loader's worker written where the trainer reads them."""
-    if get_worker_info() is None:
-        return torch.cat(pixels)
-    shape = (sum(map(len, pixels)), *pixels[0].shape[1:])
-    storage = torch.UntypedStorage._new_shared(math.prod(shape) * pixels[0].element_size())
-    return torch.cat(pixels, out=pixels[0].new_empty(0).set_(storage).view(shape))
+    Args:
+        positions: of the pictures' placeholders, rising.
+        length: tokens of the dialogue.
+        until_next: whether the next picture ends it, pictures without text between them together.
+    """
+    found: list[tuple[int, int]] = []
+    stop = length
+    following = length
+    for position in reversed(positions):
+        if until_next and following > position + 1:
+            stop = following
+        found.append((position, stop))
+        following = position
+    return found[::-1]
 
 
 def _identity(picture: Any) -> Any:

@@ -1,14 +1,14 @@
 """A running dialogue: what was read, seen and heard is kept, so that a new token costs one token.
 
-Pictures are encoded when they come, and their keys and values serve every later token and turn
-(paper section 7.2).
+Pictures and clips are encoded when they come, and their keys and values serve every later token
+and turn (paper section 7.2).
 """
 
 import torch
 from torch import Tensor
 
 from multimodal.batch import Batch
-from multimodal.model import MultimodalLlama
+from multimodal.model import MultimodalLlama, Seen, visible_in
 from vision.adapter import ImageMemory
 
 PIECE = 1024
@@ -22,24 +22,24 @@ class MultimodalSession:
         """Room for ``batch_size`` dialogues of at most ``max_length`` tokens."""
         self.model = model
         self.cache = model.language.new_cache(batch_size, max_length=max_length)
-        self._memory: ImageMemory | None = None
-        self._visible: Tensor | None = None  # [batch, images]: what the latest token sees
+        self._memories: dict[Seen, ImageMemory] = {}
+        self._visible: dict[Seen, Tensor] = {}  # [batch, media] each: what the latest token sees
 
     @torch.no_grad()
     def prefill(self, batch: Batch) -> Tensor:
-        """Read a prompt, or the next turn of a dialogue with its new pictures.
+        """Read a prompt, or the next turn of a dialogue with its new media.
 
         Args:
-            batch: the new tokens and recordings alone; ``visible`` speaks of all pictures of the
-                dialogue, those of earlier turns first.
+            batch: the new tokens and media alone; ``visible`` and ``visible_clips`` speak of all
+                of the dialogue, those of earlier turns first.
 
         Returns:
             Logits [batch, vocabulary] after the last token of each row.
         """
-        if batch.images is not None:
-            seen = self.model.remember(batch.images, len(batch.tokens))
-            self._memory = seen if self._memory is None else self._memory.extend(seen)
-        return self._read(self.model.embed_batch(batch), batch.lengths, batch.visible)
+        for kind, new in self.model.remember_all(batch).items():
+            known = self._memories.get(kind)
+            self._memories[kind] = new if known is None else known.extend(new)
+        return self._read(self.model.embed_batch(batch), batch.lengths, visible_in(batch))
 
     @torch.no_grad()
     def append(self, tokens: Tensor, *, lengths: Tensor | None = None) -> Tensor:
@@ -52,30 +52,34 @@ class MultimodalSession:
         Returns:
             Logits [batch, vocabulary] after the last token of each row.
         """
-        visible = None
-        if self._visible is not None:
-            visible = self._visible[:, None].expand(-1, tokens.shape[1], -1)
+        visible: dict[Seen, Tensor | None] = {
+            kind: seen[:, None].expand(-1, tokens.shape[1], -1)
+            for kind, seen in self._visible.items()
+        }
         return self._read(self.model.embed(tokens), lengths, visible)
 
-    def _read(self, embedded: Tensor, lengths: Tensor | None, visible: Tensor | None) -> Tensor:
+    def _read(
+        self, embedded: Tensor, lengths: Tensor | None, visible: dict[Seen, Tensor | None]
+    ) -> Tensor:
         batch_size, num_tokens, _ = embedded.shape
         num_new = [num_tokens] * batch_size if lengths is None else lengths.tolist()
-        needs_mask = max(self.cache.lengths) > 0 or (self._memory and self._memory.num_images > 1)
-        piece = PIECE if needs_mask else num_tokens
+        several = any(memory.num_images > 1 for memory in self._memories.values())
+        piece = PIECE if several or max(self.cache.lengths) > 0 else num_tokens
         last = torch.tensor(num_new, device=embedded.device) - 1
         ends = []
         for start in range(0, num_tokens, piece):
             part = slice(start, start + piece)
+            seen = {kind: None if v is None else v[:, part] for kind, v in visible.items()}
             hidden = self.model.walk(
                 embedded[:, part],
                 cache=self.cache,
-                memory=self._memory,
-                visible=None if visible is None else visible[:, part],
+                sights=self.model.sights(self._memories, seen),
             )
             width = hidden.shape[1]
             self.cache.advance([min(max(count - start, 0), width) for count in num_new])
             ends.append(hidden[torch.arange(batch_size), (last - start).clamp(0, width - 1)])
         rows = torch.arange(batch_size, device=embedded.device)
-        if visible is not None:
-            self._visible = visible[rows, last]
+        for kind, mask in visible.items():
+            if mask is not None:
+                self._visible[kind] = mask[rows, last]
         return self.model.language.logits(torch.stack(ends)[last // piece, rows])

@@ -69,8 +69,14 @@ def open_picture(source: Picture, *, name: str | None = None) -> Image.Image:
     raise InputError(name or "picture", f"{type(source).__name__} is not a picture")
 
 
-def find_pictures(path: str | os.PathLike[str]) -> list[Path]:
+def find_pictures(
+    path: str | os.PathLike[str], *, suffixes: tuple[str, ...] = SUFFIXES
+) -> list[Path]:
     """List the picture files under a folder, by name; a path that is no folder is itself the list.
+
+    Args:
+        path: a folder or a file.
+        suffixes: endings of the names that count.
 
     Raises:
         InputError: if the folder holds none.
@@ -79,11 +85,11 @@ def find_pictures(path: str | os.PathLike[str]) -> list[Path]:
     try:
         if not path.is_dir():
             return [path]
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
     except OSError as error:
         raise InputError(path, f"cannot be read ({_reason(error)})") from None
     if not found:
-        raise InputError(path, f"a folder without pictures ({', '.join(SUFFIXES)})")
+        raise InputError(path, f"a folder without pictures ({', '.join(suffixes)})")
     return found
 
 

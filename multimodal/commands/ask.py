@@ -1,10 +1,10 @@
-"""`openherd ask PICTURE... "question"`: answer a question about each picture."""
+"""`openherd ask MEDIA... "question"`: answer a question about each picture or clip."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from language.errors import InputError
-from multimodal.commands.answers import answer_each
+from multimodal.commands.answers import Named, answer_each, find_media
 from multimodal.commands.options import (
     add_generation_options,
     add_model_options,
@@ -12,36 +12,59 @@ from multimodal.commands.options import (
     new_parser,
     parse,
 )
-from vision.pictures import find_pictures
 
 
 def main(words: Sequence[str]) -> int:
     """Run the verb and return its exit status."""
-    parser = new_parser("ask", "Answer a question about each picture.")
+    parser = new_parser("ask", "Answer a question about each picture or clip.")
     parser.add_argument(
-        "media", type=str, nargs="+", help="JPEG, PNG, WebP or GIF files, or folders of them"
+        "media", type=str, nargs="+", help="pictures, clips, animations, or folders of them"
     )
     parser.add_argument("question", type=str, help="the question, in quotes")
     add_model_options(parser)
     add_generation_options(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object a picture")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a medium")
     parser.add_argument(
+        "--clip", action="store_true", help="watch each folder of pictures as one clip"
+    )
+    parser.add_argument(
+        "--with-sound", action="store_true", help="hear the sound of clips while watching them"
+    )
+    drawing = parser.add_mutually_exclusive_group()
+    drawing.add_argument(
         "--attention",
         type=str,
         help="write here, as PNG, the picture with what was looked at while answering; one picture",
     )
+    drawing.add_argument(
+        "--frames-sheet",
+        type=str,
+        help="write here, as PNG, the frames of the clip with their times and what was looked at "
+        "while answering; one clip",
+    )
     options = parse(parser, words)
-    if options.attention is not None:
-        _check_attention(options.media, options.attention)
+    for option, target in (
+        ("--attention", options.attention),
+        ("--frames-sheet", options.frames_sheet),
+    ):
+        if target is not None:
+            _check_drawing(options.media, target, option=option, clip=options.clip)
     assistant = load_assistant(options)
 
-    def answer(picture: str) -> Iterator[str]:
-        if options.attention is None:
-            yield from assistant.stream_answer(picture, options.question)
-            return
-        text, seen = assistant.look(picture, options.question)
-        seen.save(options.attention, "PNG")
-        yield text
+    def answer(medium: Named) -> Iterator[str]:
+        if options.frames_sheet is not None:
+            clip = medium.path
+            text, sheet = assistant.watch(clip, options.question, sound=options.with_sound)
+            sheet.save(options.frames_sheet, "PNG")
+            yield text
+        elif options.attention is not None:
+            text, seen = assistant.look(medium.path, options.question)
+            seen.save(options.attention, "PNG")
+            yield text
+        else:
+            yield from assistant.stream_answer(
+                medium.medium, options.question, sound=options.with_sound
+            )
 
     return answer_each(
         options.media,
@@ -49,14 +72,16 @@ def main(words: Sequence[str]) -> int:
         as_json=options.json,
         key="answer",
         fields={"question": options.question},
+        as_clips=options.clip,
     )
 
 
-def _check_attention(media: list[str], target: str) -> None:
+def _check_drawing(media: list[str], target: str, *, option: str, clip: bool) -> None:
     """Refuse before the model is loaded what could not be written after it answered."""
-    if len(media) != 1 or len(find_pictures(media[0])) != 1:
-        raise InputError("--attention", "draws one picture: give a single file")
+    if len(media) != 1 or len(find_media(media[0], as_clips=clip)) != 1:
+        what = "picture" if option == "--attention" else "clip"
+        raise InputError(option, f"draws one {what}: give a single file")
     if Path(target).suffix.lower() != ".png":
-        raise InputError(target, "--attention writes PNG: let the name end in .png")
+        raise InputError(target, f"{option} writes PNG: let the name end in .png")
     if not Path(target).resolve().parent.is_dir():
         raise InputError(target, "the folder does not exist")

@@ -1,8 +1,8 @@
-"""`openherd caption PICTURE...`: say what each picture shows."""
+"""`openherd caption MEDIA...`: say what each picture or clip shows."""
 
 from collections.abc import Iterator, Sequence
 
-from multimodal.commands.answers import answer_each
+from multimodal.commands.answers import Named, answer_each
 from multimodal.commands.options import (
     add_generation_options,
     add_model_options,
@@ -14,13 +14,16 @@ from multimodal.commands.options import (
 
 def main(words: Sequence[str]) -> int:
     """Run the verb and return its exit status."""
-    parser = new_parser("caption", "Say what each picture shows.")
+    parser = new_parser("caption", "Say what each picture or clip shows.")
     parser.add_argument(
-        "pictures", type=str, nargs="+", help="JPEG, PNG, WebP or GIF files, or folders of them"
+        "media", type=str, nargs="+", help="pictures, clips, animations, or folders of them"
     )
     add_model_options(parser)
     add_generation_options(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object a picture")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a medium")
+    parser.add_argument(
+        "--clip", action="store_true", help="watch each folder of pictures as one clip"
+    )
     wording = parser.add_mutually_exclusive_group()
     wording.add_argument("--request", type=str, help="what to ask for, instead of a caption")
     wording.add_argument(
@@ -34,7 +37,9 @@ def main(words: Sequence[str]) -> int:
     if options.base:
         wanted = {"request": None}
 
-    def answer(picture: str) -> Iterator[str]:
-        return assistant.stream_caption(picture, **wanted)
+    def answer(medium: Named) -> Iterator[str]:
+        return assistant.stream_caption(medium.medium, **wanted)
 
-    return answer_each(options.pictures, answer, as_json=options.json, key="caption")
+    return answer_each(
+        options.media, answer, as_json=options.json, key="caption", as_clips=options.clip
+    )

@@ -1,9 +1,9 @@
-"""`openherd chat`: a dialogue on the terminal, with pictures; earlier turns are not read again."""
+"""`openherd chat`: a dialogue on the terminal, with media; earlier turns are not read again."""
 
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from language.errors import InputError
 from multimodal.cli import complain
@@ -16,9 +16,13 @@ from multimodal.commands.options import (
 )
 from vision.pictures import open_picture
 
+if TYPE_CHECKING:
+    from multimodal.watching import Watcher
+
 MANUAL = """\
 Write a line and press Enter. Commands:
   /image FILE   show a picture with the next line
+  /video FILE   show a clip with the next line (/audio FILE as well, for its sound)
   /audio FILE   let a recording be heard with the next line
   /send         send what waits, without a line: a recording may say it all
   /new          start over
@@ -28,7 +32,9 @@ Write a line and press Enter. Commands:
 
 def main(words: Sequence[str]) -> int:
     """Run the verb and return its exit status."""
-    parser = new_parser("chat", f"Talk, with or without pictures and recordings.\n\n{MANUAL}")
+    parser = new_parser(
+        "chat", f"Talk, with or without pictures, clips and recordings.\n\n{MANUAL}"
+    )
     parser.add_argument(
         "pictures", type=str, nargs="*", help="pictures that the first line is about"
     )
@@ -47,6 +53,8 @@ def main(words: Sequence[str]) -> int:
         try:
             if command == "/image":
                 waiting.append(_image(argument.strip()))
+            elif command == "/video":
+                waiting.append(_clip(argument.strip(), assistant.processor.watcher))
             elif command == "/audio":
                 limit = assistant.processor.max_seconds
                 waiting.append(_recording(argument.strip(), max_seconds=limit))
@@ -57,7 +65,7 @@ def main(words: Sequence[str]) -> int:
             elif command == "/quit":
                 break
             elif command == "/send" and not waiting:
-                raise InputError("/send", "nothing waits: /audio FILE or /image FILE first")
+                raise InputError("/send", "nothing waits: /image, /video or /audio FILE first")
             else:
                 said = [] if command == "/send" else [{"type": "text", "text": line}]
                 turn = {"role": "user", "content": [*waiting, *said]}
@@ -73,6 +81,13 @@ def main(words: Sequence[str]) -> int:
 def _image(path: str) -> dict[str, Any]:
     """Open a picture now, so that a bad one is known before the line that is about it."""
     return {"type": "image", "image": open_picture(path)}
+
+
+def _clip(path: str, watcher: "Watcher | None") -> dict[str, Any]:
+    """Sample a clip now, for the same reason."""
+    if watcher is None:
+        raise InputError(path, "a clip, but this model has no video parts")
+    return {"type": "video", "video": watcher(path)}
 
 
 def _recording(path: str, *, max_seconds: float) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from vision.pictures import FORMATS
 
-VERSION = 2
+VERSION = 3
 """Part of the name of cached indexes: raised when the array's meaning changes."""
 
 HEADER_BYTES = 2**16

@@ -1,9 +1,10 @@
 """Samples of a JSONL file whose media lie in a folder beside it, as Hugging Face data sets do.
 
 A line is a record as in a shard, and names its pictures by ``"images": [PATH, ...]`` or
-``"image": PATH``, or right in the messages by ``{"type": "image", "image": PATH}``; recordings by
-``audios`` or ``audio`` in the same way. Paths are relative to the file's folder and may not lead
-out of it. Lines of speech manifests have rules of their own (`multimodal.data.manifest`).
+``"image": PATH``, or right in the messages by ``{"type": "image", "image": PATH}``; clips by
+``videos`` or ``video`` in the same way, and recordings by ``audios`` or ``audio``. Paths are
+relative to the file's folder and may not lead out of it. Lines of speech manifests have rules of
+their own (`multimodal.data.manifest`).
 """
 
 import itertools
@@ -20,7 +21,7 @@ from multimodal.data.recordings import Excerpt, Recording, plausible, recording_
 from multimodal.data.samples import Extent, Sample, parse_record
 from multimodal.data.tar import MAX_RECORD_BYTES, glance, num_characters
 
-PICTURE, RECORDING = "jpg", "wav"
+PICTURE, CLIP, RECORDING = "jpg", "mp4", "wav"
 """Stand in the index for the extensions of media, whatever they are."""
 
 
@@ -53,6 +54,7 @@ class JsonlSource:
         return Extent(
             pictures=tuple((m.width, m.height) for m in media if m.extension == PICTURE),
             num_characters=record.num_characters,
+            num_clips=sum(m.extension == CLIP for m in media),
             seconds=tuple(m.seconds for m in media if m.extension == RECORDING),
         )
 
@@ -72,6 +74,10 @@ class JsonlSource:
             pictures={
                 picture: _inside(path.parent, picture, kind="picture", name=name)
                 for picture in media_names(record, "image")
+            },
+            clips={
+                clip: _inside(path.parent, clip, kind="clip", name=name)
+                for clip in media_names(record, "video")
             },
             recordings=_recordings(record, folder=path.parent, name=name),
         )
@@ -103,6 +109,8 @@ def line_members(path: Path) -> Iterator[Member]:
                     fault=0 if is_whole else FAULTS.index("is larger than allowed"),
                 )
                 yield from _pictures_of(record, sample=sample, folder=path.parent)
+                for _ in media_names(record, "video"):
+                    yield Member(sample=sample, key="", extension=CLIP)
                 yield from _recordings_of(record, sample=sample, folder=path.parent)
 
 

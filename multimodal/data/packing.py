@@ -28,7 +28,7 @@ from multimodal.data.index import cache_name, write_array
 from multimodal.data.jsonl import JsonlSource
 from multimodal.data.samples import Extent, Sample, caption, dialogues
 from multimodal.data.shards import ShardSource
-from multimodal.processor import Encoded
+from multimodal.rows import Encoded
 from multimodal.training.announce import announce
 
 SUFFIXES = (".txt", ".jsonl", ".tar")

@@ -4,8 +4,8 @@ The record is ``{"text": ...}`` (or img2dataset's ``"caption"``): a caption, for
 the transcript of a recording (`multimodal.data.transcripts`); or ``{"messages": [...]}``: a
 dialogue; or ``{"dialogues": [[...], ...]}``: several about the same media, which are encoded once
 for all. In messages ``{"type": "image"}`` is the sample's picture, or the next one where it has
-several; ``{"type": "image", "image": NAME}`` is the one so called. ``audio`` stands for recordings
-in the same way.
+several; ``{"type": "image", "image": NAME}`` is the one so called. ``video`` stands for clips and
+``audio`` for recordings in the same way; ``{"type": "video", "sound": true}`` is heard, too.
 """
 
 import json
@@ -17,6 +17,8 @@ from typing import Any, Protocol
 from language.errors import InputError
 from multimodal.data.recordings import Recording
 
+PARTS = {"image": "picture", "video": "clip", "audio": "recording"}
+"""What the parts of a message that stand for media stand for."""
 Message = dict[str, Any]
 Dialogue = list[Message]
 
@@ -30,6 +32,8 @@ class Sample:
     record: dict[str, Any]
     pictures: dict[str, bytes | Path]
     """Files of the pictures by name, in order."""
+    clips: dict[str, bytes | Path] = field(default_factory=dict)
+    """Files of the clips by name, in order."""
     recordings: dict[str, Recording] = field(default_factory=dict)
     """Recordings by name, in order."""
     draw: int = 0
@@ -43,6 +47,7 @@ class Extent:
     pictures: tuple[tuple[int, int], ...]
     """Width and height of each, 0 if unknown."""
     num_characters: int
+    num_clips: int = 0
     seconds: tuple[float, ...] = ()
     """Duration of each recording, 0 if unknown."""
 
@@ -91,7 +96,7 @@ def caption(sample: Sample) -> str | None:
 
 
 def dialogues(sample: Sample) -> list[Dialogue]:
-    """The dialogues of a sample, its pictures and recordings put in their places.
+    """The dialogues of a sample, its media put in their places.
 
     Raises:
         InputError: they are no lists of messages, or name a medium that is not there, or leave
@@ -102,20 +107,22 @@ def dialogues(sample: Sample) -> list[Dialogue]:
     if not isinstance(found, list) or not found:
         raise InputError(sample.name, "dialogues must be a list of lists of messages")
     placed = [_place_media(dialogue, sample) for dialogue in found]
-    if (sample.pictures or sample.recordings) and not any(map(_shows_medium, placed)):
-        verb, medium, kind = "plays", "recording", "audio"
-        if sample.pictures:
-            verb, medium, kind = "shows", "picture", "image"
-        raise InputError(
-            sample.name,
-            f'no message {verb} the {medium}: put {{"type": "{kind}"}} where it stands',
-        )
+    for word, files, part, verb in (
+        ("picture", sample.pictures, "image", "shows"),
+        ("clip", sample.clips, "video", "shows"),
+        ("recording", sample.recordings, "audio", "plays"),
+    ):
+        if files and not any(map(_shows_medium, placed)):
+            raise InputError(
+                sample.name,
+                f'no message {verb} the {word}: put {{"type": "{part}"}} where it stands',
+            )
     return placed
 
 
 def _shows_medium(dialogue: Dialogue) -> bool:
     return any(
-        part.get("type") in ("image", "audio")
+        part.get("type") in PARTS
         for message in dialogue
         if isinstance(message.get("content"), list)
         for part in message["content"]
@@ -127,6 +134,7 @@ def _place_media(dialogue: Any, sample: Sample) -> Dialogue:
         raise InputError(sample.name, "messages must be a list of {role, content}, not empty")
     media = {
         "image": _Media("picture", sample.pictures, name=sample.name),
+        "video": _Media("clip", sample.clips, name=sample.name),
         "audio": _Media("recording", sample.recordings, name=sample.name),
     }
     placed = []
@@ -140,8 +148,8 @@ def _place_media(dialogue: Any, sample: Sample) -> Dialogue:
                 if not isinstance(part, dict):
                     raise InputError(sample.name, "each part of a content must be an object")
                 kind = part.get("type")
-                if kind in ("image", "audio"):
-                    part = {"type": kind, kind: media[kind].find(part.get(kind))}
+                if kind in PARTS:
+                    part = {**part, kind: media[kind].find(part.get(kind))}
                 parts.append(part)
             message = {**message, "content": parts}
         placed.append(message)
@@ -149,7 +157,7 @@ def _place_media(dialogue: Any, sample: Sample) -> Dialogue:
 
 
 class _Media:
-    """The pictures or the recordings of a sample, while a dialogue takes them one by one."""
+    """The pictures, clips or recordings of a sample, while a dialogue takes them one by one."""
 
     def __init__(self, word: str, files: Mapping[str, Any], *, name: str) -> None:
         self.word, self.files, self.name = word, files, name
@@ -165,6 +173,6 @@ class _Media:
             return next(iter(self.files.values()))
         medium = next(self.unnamed, None)
         if medium is None:
-            part = "image" if self.word == "picture" else "audio"
+            part = next(part for part, word in PARTS.items() if word == self.word)
             raise InputError(self.name, f"more {part} parts than {self.word}s ({len(self.files)})")
         return medium

@@ -14,7 +14,7 @@ from multimodal.data.files import find_files
 from multimodal.data.indexed import IndexedFiles
 from multimodal.data.recordings import Recording
 from multimodal.data.samples import Extent, Sample, parse_record
-from multimodal.data.tar import is_picture, is_recording, tar_members
+from multimodal.data.tar import is_clip, is_picture, is_recording, tar_members
 
 
 class ShardSource:
@@ -35,7 +35,9 @@ class ShardSource:
         self._shards = IndexedFiles(find_files(path, cache=cache), tar_members, cache=cache)
         if not len(self):
             raise InputError(
-                path, "no samples (KEY.jpg|png|webp|flac|wav|mp3 beside KEY.json|txt) in the tar"
+                path,
+                "no samples (KEY.jpg|png|webp|mp4|webm|mkv|flac|wav|mp3 beside KEY.json|txt) "
+                "in the tar",
             )
 
     def __len__(self) -> int:
@@ -48,6 +50,7 @@ class ShardSource:
         return Extent(
             pictures=tuple((m.width, m.height) for m in pictures),
             num_characters=max(m.num_characters for m in members),
+            num_clips=sum(is_clip(m.extension) for m in members),
             seconds=tuple(m.seconds for m in members if is_recording(m.extension)),
         )
 
@@ -60,16 +63,21 @@ class ShardSource:
         shard, members = self._shards[index]
         name = f"{self._shards.paths[shard]}: sample {members[0].key}"
         pictures: dict[str, bytes | Path] = {}
+        clips: dict[str, bytes | Path] = {}
         recordings: dict[str, Recording] = {}
         record: dict[str, Any] = {}
         for member in members:
             data = self._shards.read(shard, member, name=name)
             if is_picture(member.extension):
                 pictures[member.extension.rpartition(".")[0]] = data
+            elif is_clip(member.extension):
+                clips[member.extension.rpartition(".")[0]] = data
             elif is_recording(member.extension):
                 recordings[member.extension.rpartition(".")[0]] = data
             elif member.extension == "txt":
                 record.setdefault("text", data.decode("utf-8", "replace"))
             else:
                 record |= parse_record(data, name=name)
-        return Sample(name=name, record=record, pictures=pictures, recordings=recordings)
+        return Sample(
+            name=name, record=record, pictures=pictures, clips=clips, recordings=recordings
+        )

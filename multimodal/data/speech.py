@@ -23,8 +23,9 @@ from multimodal.data.samples import Dialogue, Extent, Sample, Source, dialogues
 from multimodal.data.shards import ShardSource
 from multimodal.data.tasks import Task, without_targets
 from multimodal.data.transcripts import transcript
-from multimodal.processor import Encoded, Processor, TooLongError
+from multimodal.processor import Processor, TooLongError
 from multimodal.prompts import spoken_request
+from multimodal.rows import Encoded
 from speech.audio import SAMPLE_RATE, audio_duration, read_audio
 from speech.augmentation import change_speed
 from speech.decoding import SLACK_SECONDS

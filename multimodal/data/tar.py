@@ -1,10 +1,11 @@
 """A strict index of a WebDataset shard: which bytes of the tar are which sample.
 
 A sample is the run of members whose names agree up to the first dot of the file name. Only regular
-files with a picture's, a recording's or a record's extension are listed; everything else beside
-them (``.pkl``, ``.cls``, ...) is passed over and never read. Links, absolute names, names with
-``..``, files beyond bounds and doubles are listed with their fault, so that the sample is named and
-counted when its turn comes. Headers are read once, in one pass; nothing is ever unpacked to disk.
+files with the extension of a picture, a clip, a recording or a record are listed; everything else
+beside them (``.pkl``, ``.cls``, ...) is passed over and never read. Links, absolute names, names
+with ``..``, files beyond bounds and doubles are listed with their fault, so that the sample is
+named and counted when its turn comes. Headers are read once, in one pass; nothing is ever unpacked
+to disk.
 """
 
 import json
@@ -22,10 +23,12 @@ from multimodal.data.index import FAULTS, HEADER_BYTES, Member, picture_size
 from multimodal.data.recordings import RECORDINGS, Slice, plausible, recording_seconds
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
+CLIPS = ("mp4", "webm", "mkv")
 RECORDS = ("json", "txt")
 
 MAX_PICTURE_BYTES = 2**26
 MAX_RECORDING_BYTES = 2**28
+MAX_CLIP_BYTES = 2**29
 MAX_RECORD_BYTES = 2**23
 MAX_NAME_BYTES = 1024
 
@@ -40,6 +43,11 @@ def is_picture(extension: str) -> bool:
 def is_recording(extension: str) -> bool:
     """Whether a member with this extension (``flac``, ``0.wav``) is a recording."""
     return extension.rpartition(".")[2] in RECORDINGS
+
+
+def is_clip(extension: str) -> bool:
+    """Whether a member with this extension (``mp4``, ``0.webm``) is a clip."""
+    return extension.rpartition(".")[2] in CLIPS
 
 
 def tar_members(path: Path) -> Iterator[Member]:
@@ -115,6 +123,8 @@ def _max_bytes(extension: str) -> int | None:
         return MAX_PICTURE_BYTES
     if is_recording(extension):
         return MAX_RECORDING_BYTES
+    if is_clip(extension):
+        return MAX_CLIP_BYTES
     return MAX_RECORD_BYTES if extension in RECORDS else None
 
 
@@ -137,7 +147,7 @@ def _printable(name: str) -> str:
 
 def _facts(file: IO[bytes], info: tarfile.TarInfo, *, extension: str) -> dict[str, Any]:
     """Size of a picture, or length of a text and of what is said, as far as a glance tells."""
-    if is_recording(extension):
+    if is_recording(extension) or is_clip(extension):
         return {}
     file.seek(info.offset_data)
     if is_picture(extension):

@@ -16,7 +16,8 @@ from multimodal.batch import IGNORED, Batch
 from multimodal.data.jsonl import JsonlSource
 from multimodal.data.samples import Extent, Sample, Source, caption, dialogues
 from multimodal.data.shards import ShardSource
-from multimodal.processor import Encoded, Processor, collate
+from multimodal.processor import Processor
+from multimodal.rows import Encoded, collate
 from vision.tiles import TilesConfig, best_arrangement
 
 
@@ -37,7 +38,7 @@ class Task(Protocol):
 
 
 class PictureTask:
-    """Captions and dialogues with pictures, next token by next token."""
+    """Captions and dialogues with pictures or clips, next token by next token."""
 
     def __init__(self, processor: Processor) -> None:
         """Encode with ``processor``."""
@@ -45,7 +46,9 @@ class PictureTask:
 
     def cost(self, extent: Extent) -> float:
         """Tiles first, and among as many tiles the length of the text."""
-        return tiles_cost(extent, self.processor.config.tiles)
+        config = self.processor.config
+        tiles = extent.num_clips * config.clips.num_frames * config.clips.max_num_tiles
+        return tiles * 1e9 + tiles_cost(extent, config.tiles)
 
     def encode(self, sample: Sample) -> Encoded:
         """A row.
@@ -58,6 +61,8 @@ class PictureTask:
         try:
             if text is None:
                 return self.processor.encode(dialogues(sample))
+            if sample.clips and not sample.pictures:
+                return self.processor.encode_caption(only_clip(sample), text, kind="video")
             return self.processor.encode_caption(only_picture(sample), text)
         except InputError as error:
             raise type(error)(sample.name, error.fault) from None
@@ -125,6 +130,17 @@ def only_picture(sample: Sample) -> bytes | Path:
             sample.name, f"{len(sample.pictures) or 'no'} pictures beside a caption, want one"
         )
     return next(iter(sample.pictures.values()))
+
+
+def only_clip(sample: Sample) -> bytes | Path:
+    """The clip that a caption is about.
+
+    Raises:
+        InputError: there is more than one.
+    """
+    if len(sample.clips) != 1:
+        raise InputError(sample.name, f"{len(sample.clips)} clips beside a caption, want one")
+    return next(iter(sample.clips.values()))
 
 
 def without_targets(row: Encoded) -> Encoded:

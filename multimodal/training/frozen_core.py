@@ -15,8 +15,8 @@ from language.errors import InputError
 from language.next_token import IGNORED, NextTokenTraining, next_token_loss
 from language.optimization import AdamWConfig, ScheduleConfig, check_matched
 from language.tokenizer import load_tokenizer
-from multimodal.adapter_checkpoint import core_hash, save_adapter
-from multimodal.batch import Batch, Images, Recordings
+from multimodal.adapter_checkpoint import save_adapter, weights_hash
+from multimodal.batch import Batch, Clips, Images, Recordings
 from multimodal.checkpoint import save_model
 from multimodal.config import MultimodalConfig
 from multimodal.model import MultimodalLlama
@@ -77,7 +77,7 @@ class FrozenCoreTraining(NextTokenTraining):
         for block in self.model.language.blocks:
             block.compile()
 
-    def medium(self, batch: Batch) -> Images | Recordings | None:
+    def medium(self, batch: Batch) -> Images | Clips | Recordings | None:
         """What the trained parts see or hear of a batch."""
         raise NotImplementedError
 
@@ -126,12 +126,10 @@ class FrozenCoreTraining(NextTokenTraining):
         """Next-token loss over the targets; logits are computed for these alone."""
         model = self.model
         assert batch.targets is not None, "a batch to train on has targets"
-        memory = None if batch.images is None else model.remember(batch.images, len(batch.tokens))
         hidden = model.walk(
             model.embed_batch(batch, change=self.change),
             documents=batch.documents,
-            memory=memory,
-            visible=batch.visible,
+            sights=model.look_at(batch),
         )
         wanted = batch.targets != IGNORED
         total, count = next_token_loss(model.language.logits(hidden[wanted]), batch.targets[wanted])
@@ -152,7 +150,7 @@ class FrozenCoreTraining(NextTokenTraining):
             save_model(self.model, directory, self.processor.tokenizer, companions=self.companions)
             return
         if self._core_hash is None:
-            self._core_hash = core_hash(self.model.language)
+            self._core_hash = weights_hash(self.model.language)
         save_adapter(
             self.model,
             directory,

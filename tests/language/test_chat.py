@@ -271,7 +271,7 @@ def test_built_in_tools_are_called_as_in_llama_3_1(
         ({"role": "user"}, "message 2: its content must be a text or a list"),
         ({"role": "user", "content": [{"type": "text"}]}, "a text part its text"),
         ({"role": "user", "content": ["hello"]}, "each part needs a type"),
-        ({"role": "user", "content": [{"type": "video"}]}, "takes no part of type 'video'"),
+        ({"role": "user", "content": [{"type": "smell"}]}, "takes no part of type 'smell'"),
         ({"role": "user", "tool_calls": [{}]}, "only the assistant calls tools"),
         ({"role": "assistant", "tool_calls": [{}, {}]}, "tool_calls must hold one call"),
         ({"role": "assistant", "tool_calls": 3}, "tool_calls must hold one call"),

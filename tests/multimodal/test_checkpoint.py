@@ -17,11 +17,11 @@ from language.generation import GenerationConfig
 from language.model import Llama
 from language.tokenizer import load_tokenizer, train_bpe
 from multimodal.adapter_checkpoint import (
-    core_hash,
     load_adapter,
     load_parts,
     open_adapter,
     save_adapter,
+    weights_hash,
 )
 from multimodal.batch import Batch
 from multimodal.checkpoint import (
@@ -216,7 +216,7 @@ def test_the_core_of_any_directory(kind: str, model: MultimodalLlama, tmp_path: 
     assert kind_of(tmp_path / "model") == kind
     core = load_core(tmp_path / "model")
     assert same(core, model.language)
-    assert core_hash(core) == core_hash(model.language)
+    assert weights_hash(core) == weights_hash(model.language)
 
 
 def test_release_comes_back(model: MultimodalLlama, tmp_path: Path) -> None:
@@ -310,20 +310,20 @@ def test_hash_is_the_same_in_every_type(
     core = model.language.bfloat16()
     if tiny_numbers:
         core.blocks[0].attention.query.weight.data *= 1e-5
-    expected = core_hash(core.float())
-    assert core_hash(core.to(loaded)) == expected
+    expected = weights_hash(core.float())
+    assert weights_hash(core.to(loaded)) == expected
 
 
 def test_hash_sees_every_tensor_and_its_place(model: MultimodalLlama) -> None:
     core = model.language
-    seen = {core_hash(core)}
+    seen = {weights_hash(core)}
     for _, parameter in sorted(core.named_parameters()):
         parameter.data.view(-1)[-1] += 0.5
-        seen.add(core_hash(core))
+        seen.add(weights_hash(core))
     assert len(seen) == 1 + len(list(core.parameters()))
     first, second = core.blocks[0], core.blocks[1]
     core.blocks[0], core.blocks[1] = second, first
-    assert core_hash(core) not in seen
+    assert weights_hash(core) not in seen
 
 
 def test_some_parts_go_onto_a_model_that_has_the_rest(

@@ -14,7 +14,7 @@ from language.errors import InputError
 from language.tokenizer import train_bpe
 from multimodal.batch import IGNORED
 from multimodal.config import MultimodalConfig
-from multimodal.processor import Processor, TooLongError
+from multimodal.processor import Processor, TooLongError, spans
 from vision.tiles import tile_picture
 
 TOKENIZER = train_bpe(["a few words to merge " * 3], num_merged=20)
@@ -88,10 +88,8 @@ def test_a_caption_is_learned_from_the_picture_on(processor):
 @settings(max_examples=60, deadline=None)
 def test_spans_equal_the_release(kinds, visibility):
     """Against transformers' mask of Llama 3.2 for any order of pictures and text."""
-    bare = Processor.__new__(Processor)
-    bare.config = type("Config", (), {"visibility": visibility})
     positions = [i for i, is_picture in enumerate(kinds) if is_picture]
-    found = bare._spans(positions, length=len(kinds))
+    found = spans(positions, len(kinds), until_next=visibility == "until_next")
     if visibility == "all_before":
         assert found == [(position, len(kinds)) for position in positions]
         return

@@ -12,7 +12,8 @@ from multimodal.adapter_checkpoint import SPEECH_PARTS, load_adapter, open_adapt
 from multimodal.assistant import Assistant, load
 from multimodal.checkpoint import load_model
 from multimodal.model import MultimodalLlama
-from multimodal.processor import Processor, collate
+from multimodal.processor import Processor
+from multimodal.rows import collate
 from tests.multimodal.speaking import (
     TOKENIZER,
     says,

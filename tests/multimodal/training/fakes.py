@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch.utils.data import DataLoader, Dataset
 
-from multimodal.batch import IGNORED, Batch, Images
+from multimodal.batch import IGNORED, Batch, Clips, Images
 from multimodal.training.checkpoints import WholeFiles
 
 VOCABULARY = 48
@@ -59,6 +59,28 @@ def picture_batch(rows: list[torch.Tensor]) -> Batch:
     return batch
 
 
+def clip_batch(rows: list[torch.Tensor]) -> Batch:
+    """Each row but the last shows a clip from its second token on, that fades to its start."""
+    batch = text_batch(rows)
+    seeing = range(max(len(rows) - 1, 1))
+    lengths = [3 + row % 2 for row in seeing]
+    tiles = []
+    for row, length in zip(seeing, lengths, strict=True):
+        colours = torch.linspace(0.5, float(rows[row][0]) / VOCABULARY, length)
+        tiles.append(colours.view(-1, 1, 1, 1).expand(length, 3, TILE, TILE))
+    batch.visible_clips = torch.zeros(*batch.tokens.shape, 1, dtype=torch.bool)
+    batch.visible_clips[: len(seeing), 1:] = True
+    batch.clips = Clips(
+        tiles=torch.cat(tiles),
+        arrangements=torch.ones(len(seeing), 2, dtype=torch.long),
+        lengths=torch.tensor(lengths),
+        rows=torch.tensor(list(seeing)),
+        keys=[f"{int(rows[row][0]):02d}{lengths[row]}{'0' * 61}" for row in seeing],
+        times=[tuple(map(float, range(length))) for length in lengths],
+    )
+    return batch
+
+
 class Resumable(DataLoader):
     """A loader that goes on where its state says, as the project's own do."""
 
@@ -89,10 +111,11 @@ class Counting(LightningDataModule):
         num_rows: int = 64,
         length: int = 12,
         pictures: bool = False,
+        clips: bool = False,
     ) -> None:
         super().__init__()
         self.batch_size, self.num_rows, self.length = batch_size, num_rows, length
-        self.collate = picture_batch if pictures else text_batch
+        self.collate = picture_batch if pictures else clip_batch if clips else text_batch
 
     def train_dataloader(self) -> DataLoader:
         rows = Rows(num_rows=self.num_rows, length=self.length, seed=1)

@@ -34,8 +34,7 @@ def test_a_step_costs_what_is_counted(parts, patterns, trained):
     batch.images.arrangements = torch.tensor([[1, 1], [1, 1]])
     batch.images.tiles = torch.randn(2, 3, 16, 16)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        memory = model.remember(batch.images, 2)
-        hidden = model.walk(model.embed(batch.tokens), memory=memory, visible=batch.visible)
+        hidden = model.walk(model.embed(batch.tokens), sights=model.look_at(batch))
         wanted = batch.targets != IGNORED
         model.language.logits(hidden[wanted]).sum().backward()
     names = ("image_encoder", "image_adapter", "extra_embedding")
