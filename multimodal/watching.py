@@ -1,17 +1,18 @@
 """A clip as tiles: frames sampled over its time, each cut as a picture is (paper section 7.2)."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from video.frames import Frame, stream
 
 from language.errors import InputError
 from multimodal.config import ClipsConfig
 from multimodal.data.clip_key import clip_key
 from multimodal.rows import FrameTiles
+from video.contained import ContainedDecoder
+from video.frames import Frame
 from vision.tiles import TilesConfig, tile_picture
 
 Reader = Callable[[Any, int], Iterator[Frame]]
@@ -32,7 +33,8 @@ class Watcher:
     tiles: TilesConfig
     """How pictures are cut."""
     clips: ClipsConfig
-    reader: Reader = stream
+    reader: Reader = field(default_factory=ContainedDecoder)
+    """Takes frames from a clip; by default in a child process, which a broken file may crash."""
     known: KnownFeatures | None = None
     """Asked before a clip is decoded."""
 

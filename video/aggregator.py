@@ -208,7 +208,7 @@ class TemporalAggregator(nn.Module):
         Returns:
             By clip and first frame of each group, weights [Q, G, T, P] that sum to 1 for a query.
         """
-        maps = {}
+        maps: dict[tuple[int, int], Tensor] = {}
         for groups in self._groups(lengths, tiles):
             queries, timed = self._read(groups, features)
             stream, readable = queries.flatten(1, 2), timed.flatten(1, 3)

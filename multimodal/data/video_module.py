@@ -15,28 +15,20 @@ samples are those of pictures (`multimodal.data.module`), which may stand among 
 import copy
 from dataclasses import replace
 
-
 from multimodal.data.module import PictureData
 from multimodal.data.tasks import PictureTask, Task
-from multimodal.watching import Reader
 
 
 class VideoData(PictureData):
-    """Clips are decoded apart from the worker, and not at all where their features are known."""
+    """Clips are not decoded where the features of their frames are known."""
 
     def task(self) -> Task:
         """Next token by next token."""
         task = super().task()
         assert isinstance(task, PictureTask)
         processor = copy.copy(task.processor)
-        if processor.watcher is not None:
-            from video.contained import ContainedDecoder
-
-            # A decoder that crashes or hangs costs its clip, not the run.
-            reader: Reader = ContainedDecoder().stream
-            known = None
-            if self.trainer is not None:
-                find = getattr(self.trainer.lightning_module, "cache", lambda: None)
-                known = find()
-            processor.watcher = replace(processor.watcher, reader=reader, known=known)
+        if processor.watcher is not None and self.trainer is not None:
+            # Asked of the module, which knows its encoder; one that keeps nothing has no cache.
+            cache = getattr(self.trainer.lightning_module, "cache", lambda: None)
+            processor.watcher = replace(processor.watcher, known=cache())
         return PictureTask(processor)

@@ -22,6 +22,7 @@ import torch
 from language.errors import InputError
 from multimodal.assistant import Assistant, load
 from multimodal.batch import IGNORED, Batch, Clips
+from multimodal.processor import Message
 from multimodal.training.video import disordered, exchanged_clips
 from multimodal.world.clips import evaluation_clips
 from multimodal.world.evaluation import wilson
@@ -132,14 +133,11 @@ def _answers(assistant: Assistant, asked: list[tuple[bytes, Question]]) -> list[
     for clip, question in asked:
         shown: dict[str, Any] = {"type": "video", "video": cut[id(clip)]}
         said = {"type": "text", "text": question.text}
-        rows.append(
-            processor.encode(
-                [
-                    {"role": "user", "content": [shown, said]},
-                    {"role": "assistant", "content": question.answer},
-                ]
-            )
-        )
+        messages: list[Message] = [
+            {"role": "user", "content": [shown, said]},
+            {"role": "assistant", "content": question.answer},
+        ]
+        rows.append(processor.encode(messages))
     features = _features(assistant, [cut[key] for key in cut])
     by_clip = dict(zip(cut, features, strict=True))
     known = [

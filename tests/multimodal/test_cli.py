@@ -32,7 +32,7 @@ class StandIn:
         yield "A picture "
         yield f"of {size[0]} x {size[1]}."
 
-    def stream_answer(self, picture, question):
+    def stream_answer(self, picture, question, *, sound=False):
         open_picture(picture)
         yield f"{question} "
         yield "Yes."
@@ -115,7 +115,7 @@ def test_attention_is_written(stand_in, capsys):
     ("words", "fault"),
     [
         (["captoin", "a.png"], "did you mean 'caption'?"),
-        (["caption"], "pictures"),
+        (["caption"], "media"),
         (["ask", "a.png"], "question"),
         (["caption", "a.png", "--dtype", "int8"], "dtype"),
         (["caption", "a.png", "--nope"], "--nope"),
