@@ -144,7 +144,7 @@ class Film:
 
     def _new_decoder(self) -> Any:
         codec: Any = self._stream.codec_context
-        if self._stream.metadata.get("alpha_mode") == "1" and codec.name in ALPHA_DECODERS:
+        if self._stream.metadata.get("alpha_mode", "0") != "0" and codec.name in ALPHA_DECODERS:
             extradata = codec.extradata
             codec = CodecContext.create(ALPHA_DECODERS[codec.name], "r")
             if extradata:
@@ -188,17 +188,16 @@ class Film:
             end = begin + 1
             while end < len(places) and starts[end] == starts[begin]:
                 end += 1
-            retries = 0
             key = starts[begin]
-            while True:
-                found = False
-                for index, frame in self._decoded(key, places[begin:end]):
-                    found = True
-                    yield begin + index, frame
-                if found or key == 0 or retries == MAX_RETRIES:
+            for further in range(1, MAX_RETRIES + 1):
+                strict = 0 < key and further < MAX_RETRIES
+                try:
+                    for index, frame in self._decoded(key, places[begin:end], strict=strict):
+                        yield begin + index, frame
                     break
-                retries += 1  # this was no key frame after all
-                key = int(self._keys[max(0, np.searchsorted(self._keys, key) - 2**retries + 1)])
+                except _TooLateError:  # no frame to begin at, or one from which it takes some time
+                    before = int(np.searchsorted(self._keys, key)) - 2**further + 1
+                    key = int(self._keys[max(0, before)])
             begin = end
 
     def _key_before(self, place: int) -> int:
@@ -208,8 +207,14 @@ class Film:
             at -= 1
         return int(self._keys[at])
 
-    def _decoded(self, key: int, places: np.ndarray) -> Iterator[tuple[int, VideoFrame]]:
-        """Decode from a key frame to the last of these frames; of a broken one, the one before."""
+    def _decoded(
+        self, key: int, places: np.ndarray, *, strict: bool
+    ) -> Iterator[tuple[int, VideoFrame]]:
+        """Decode from a key frame to the last of these frames; of a broken one, the one before.
+
+        Raises:
+            _TooLateError: if strict, and the first of these frames does not come out.
+        """
         wanted = self._pts[places]
         last = int(places.max())
         skipping = self._decoder.name in SKIPPING
@@ -220,6 +225,9 @@ class Film:
         for frame in self._frames(key, last, needed if skipping else None):
             if frame.pts is None:
                 continue
+            if strict and frame.pts > wanted[0]:
+                raise _TooLateError
+            strict = False
             while index < len(wanted) and wanted[index] < frame.pts:
                 if held is not None:
                     yield index, held
@@ -233,6 +241,8 @@ class Film:
                 held = None
             else:
                 held = frame
+        if strict:
+            raise _TooLateError
         if held is not None and index < len(wanted):
             yield index, held
 
@@ -325,6 +335,10 @@ class Film:
             if not packet.is_corrupt:
                 yield from _decode(decoder, packet)
         yield from _decode(decoder, None)
+
+
+class _TooLateError(Exception):
+    """Decoding began behind what a frame needs."""
 
 
 class _Growing:

@@ -179,7 +179,10 @@ def _timeline(clip: Clip, *, name: str, stack: ExitStack) -> Timeline:
 
 
 def _from_file(file: IO[bytes], name: str, stack: ExitStack) -> Timeline:
-    head = _head(file)
+    try:
+        head = _head(file)
+    except OSError as error:
+        raise InputError(name, f"cannot be read ({reason(error)})") from None
     if not head:
         raise InputError(name, "empty file")
     if is_picture_file(head):
