@@ -9,7 +9,16 @@ import torch
 
 from benchmarks.paired import HEADER, machine
 
-NAMES = ("training_step", "decoding", "loader", "conformer", "best_rq", "transcription")
+NAMES = (
+    "training_step",
+    "decoding",
+    "loader",
+    "conformer",
+    "best_rq",
+    "transcription",
+    "video_frames",
+    "video_step",
+)
 
 
 def main() -> None:
