@@ -107,6 +107,8 @@ class ContainedDecoder:
                 pixels = child.receive(3 * width * height, deadline)
                 picture = Image.frombytes("RGB", (width, height), pixels)
                 yield Frame(picture=picture, time=header["time"])
+                if child is not self._child:
+                    raise _ChildError("was given another clip, or closed, before the end")
             child.is_busy = False
         except _ChildError as fault:
             raise InputError(name, f"the decoder {fault}") from None

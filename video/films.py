@@ -100,11 +100,18 @@ class Film:
         order = order[is_shown[order]]  # [frames]: places in the file by time of showing
         self._pts, self._by_pts, self._keys = pts, np.argsort(pts), np.flatnonzero(is_key)
 
-        def pictures(chosen: np.ndarray) -> Iterator[tuple[int, Image.Image]]:
-            for index, frame in self._sought(order[chosen]):
-                yield int(chosen[index]), self._upright(frame)
+        ticks = pts[order]
 
-        return Timeline(ticks=pts[order], seconds_per_tick=self._time_base, pictures=pictures)
+        def pictures(chosen: np.ndarray) -> Iterator[tuple[int, Image.Image]]:
+            shown = -1
+            for frame in self._sought(order[chosen]):
+                stamp = int(frame.pts or 0)
+                index = int(np.searchsorted(ticks, stamp))
+                if index > shown and index < len(ticks) and ticks[index] == stamp:
+                    shown = index  # of two broken frames the one before them is shown once
+                    yield index, self._upright(frame)
+
+        return Timeline(ticks=ticks, seconds_per_tick=self._time_base, pictures=pictures)
 
     def _open(self) -> None:
         self._file.seek(0)
@@ -180,8 +187,8 @@ class Film:
         kinds = marks.array()
         return pts.array(), (kinds & 1).astype(bool), (kinds & 2).astype(bool)
 
-    def _sought(self, places: np.ndarray) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield (index, frame) for the packets at these places in the file, by time of showing."""
+    def _sought(self, places: np.ndarray) -> Iterator[VideoFrame]:
+        """Yield the frames of the packets at these places in the file, by time of showing."""
         starts = [self._key_before(int(place)) for place in places]
         begin = 0
         while begin < len(places):
@@ -190,10 +197,9 @@ class Film:
                 end += 1
             key = starts[begin]
             for further in range(1, MAX_RETRIES + 1):
-                strict = 0 < key and further < MAX_RETRIES
                 try:
-                    for index, frame in self._decoded(key, places[begin:end], strict=strict):
-                        yield begin + index, frame
+                    strict = 0 < key and further < MAX_RETRIES
+                    yield from self._decoded(key, places[begin:end], strict=strict)
                     break
                 except _TooLateError:  # no frame to begin at, or one from which it takes some time
                     before = int(np.searchsorted(self._keys, key)) - 2**further + 1
@@ -207,44 +213,38 @@ class Film:
             at -= 1
         return int(self._keys[at])
 
-    def _decoded(
-        self, key: int, places: np.ndarray, *, strict: bool
-    ) -> Iterator[tuple[int, VideoFrame]]:
-        """Decode from a key frame to the last of these frames; of a broken one, the one before.
+    def _decoded(self, key: int, places: np.ndarray, *, strict: bool) -> Iterator[VideoFrame]:
+        """Decode from a key frame to the last of these frames; for a broken one, the one before.
 
         Raises:
             _TooLateError: if strict, and the first of these frames does not come out.
         """
         wanted = self._pts[places]
-        last = int(places.max())
-        skipping = self._decoder.name in SKIPPING
-        needed = set(places.tolist())
+        needed = set(places.tolist()) if self._decoder.name in SKIPPING else None
         self._go_to(key)
-        held: VideoFrame | None = None
+        sound: VideoFrame | None = None
         index = 0
-        for frame in self._frames(key, last, needed if skipping else None):
+        for frame in self._frames(key, int(places.max()), needed):
             if frame.pts is None:
                 continue
             if strict and frame.pts > wanted[0]:
                 raise _TooLateError
             strict = False
             while index < len(wanted) and wanted[index] < frame.pts:
-                if held is not None:
-                    yield index, held
-                    held = None  # shown once, however long
+                if sound is not None:
+                    yield sound
                 index += 1
             if index == len(wanted):
                 return
             if wanted[index] == frame.pts:
-                yield index, frame
+                yield sound if frame.is_corrupt and sound is not None else frame
                 index += 1
-                held = None
-            else:
-                held = frame
+            if not frame.is_corrupt:
+                sound = frame
         if strict:
             raise _TooLateError
-        if held is not None and index < len(wanted):
-            yield index, held
+        if sound is not None and index < len(wanted):
+            yield sound
 
     def _frames(self, key: int, last: int, needed: set[int] | None) -> Iterator[VideoFrame]:
         """What comes out of the decoder when packets `key` to `last` go in."""

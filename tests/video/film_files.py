@@ -2,6 +2,8 @@
 
 import io
 from fractions import Fraction
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import av
 import numpy as np
@@ -45,8 +47,8 @@ def film(
     picture=numbered,
 ):
     """The bytes of a film whose frame i is shown from `pts[i]` on."""
-    file = io.BytesIO()
-    with av.open(file, "w", format=container, options=container_options or {}) as output:
+    file = NamedTemporaryFile(suffix=".film")  # by name: the index comes first in a second pass
+    with file, av.open(file.name, "w", format=container, options=container_options or {}) as output:
         stream = output.add_stream(codec, rate=30, options=options or {})
         stream.width, stream.height = size
         stream.pix_fmt = pixels
@@ -62,7 +64,8 @@ def film(
                 output.mux(packet)
         for packet in stream.encode(None):
             output.mux(packet)
-    return file.getvalue()
+        output.close()
+        return Path(file.name).read_bytes()
 
 
 def everything(data):
@@ -100,3 +103,26 @@ def patched(data, box, change):
     place = changed.index(box)
     change(memoryview(changed)[place + 4 :])
     return bytes(changed)
+
+
+def repeated(data, times, *, container="mp4"):
+    """A film played so many times over, without encoding it again."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(data)) as source, av.open(file, "w", format=container) as output:
+        (played,) = source.streams.video
+        stream = output.add_stream_from_template(played)
+        packets = [
+            (bytes(packet), packet.pts, packet.dts, packet.is_keyframe)
+            for packet in source.demux(played)
+            if packet.size
+        ]
+        stamps = sorted(pts for _, pts, _, _ in packets)
+        length = stamps[-1] - stamps[0] + stamps[1] - stamps[0]
+        for turn in range(times):
+            for content, pts, dts, is_key in packets:
+                packet = av.Packet(content)
+                packet.stream, packet.time_base = stream, played.time_base
+                packet.pts, packet.dts = pts + turn * length, dts + turn * length
+                packet.is_keyframe = is_key
+                output.mux(packet)
+    return file.getvalue()

@@ -117,7 +117,7 @@ def test_a_held_picture_is_given_once():
 @pytest.mark.parametrize("start", [-300, 3_000])
 @pytest.mark.parametrize("container", ["mp4", "mov", "matroska"])
 def test_edit_lists_cut_and_delay(start, container):
-    """The muxer writes an edit list: a cut where times are negative, a gap where they start late."""
+    """The muxer writes an edit list: a cut where times are negative, a gap where they are late."""
     data = film([stamp + start for stamp in STEADY], container=container, options=B_FRAMES)
     assert (b"elst" in data) == (container != "matroska")
     shown = check(data)
