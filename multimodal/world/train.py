@@ -3,7 +3,8 @@
 `python -m multimodal.world.train` (`make train-tiny`) goes on where it was stopped: data that is
 whole is kept, and a stage resumes from its last state. Two chains run side by side, a processor
 each: first the core, and the encoders of pictures and of speech; then, beside the frozen core, the
-adapters of either, which know nothing of each other and are joined at the end.
+adapters of either, which know nothing of each other and are joined. Last come the video parts,
+beside the joined model of which nothing moves any more.
 """
 
 import argparse
@@ -29,8 +30,11 @@ CORE = ("language/pretrain-tiny",)
 ENCODERS = ("speech/pretrain-tiny", "image/contrastive-tiny", "image/grounding-tiny")
 IMAGE = ("image/pretrain-tiny", "image/anneal-tiny", "image/finetune-tiny")
 SPEECH = ("speech/warm-up-tiny", "speech/finetune-tiny", "speech/anneal-tiny")
+VIDEO = ("video/pretrain-tiny", "video/finetune-tiny")
+JOINED = RUNS / "tiny-joined"
+"""Where the model that sees and hears goes."""
 MODEL = RUNS / "tiny"
-"""Where the joined model goes."""
+"""Where the whole model goes."""
 _NUMBERS: dict[Content, int] = {
     "language": 300_000,
     "hearing": 300_000,
@@ -94,13 +98,12 @@ def run(stages: Sequence[str]) -> None:
         done.touch()
 
 
-def join(target: Path) -> None:
-    """Put the parts for pictures and for speech beside the core that both were trained with.
+def join(parts: Path, whole: Path, target: Path) -> None:
+    """Put parts that were trained beside a model's frozen core next to that model's own.
 
     Weights are written as float16, which halves what every clone of the repository carries.
     """
-    whole = RUNS / IMAGE[-1] / "export"
-    model = load_weights(RUNS / SPEECH[-1] / "export", core=whole, dtype="float16")
+    model = load_weights(parts, core=whole, dtype="float16")
     save_model(model, target, companions=whole)
 
 
@@ -117,10 +120,12 @@ def main() -> None:
     with ThreadPoolExecutor() as side_by_side:
         list(side_by_side.map(run, (CORE, ENCODERS)))  # waits, and raises what failed
         list(side_by_side.map(run, (IMAGE, SPEECH)))
-    join(MODEL)
+    join(RUNS / SPEECH[-1] / "export", RUNS / IMAGE[-1] / "export", JOINED)
+    run(VIDEO)
+    join(RUNS / VIDEO[-1] / "export", JOINED, MODEL)
     if options.out is not None:
         shutil.copytree(MODEL, options.out, dirs_exist_ok=True)
-    for figures in ("evaluation", "speech_evaluation"):
+    for figures in ("evaluation", "speech_evaluation", "video_evaluation"):
         print(f"python -m multimodal.world.{figures} --model {options.out or MODEL}")
 
 

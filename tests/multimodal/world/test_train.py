@@ -29,6 +29,9 @@ def test_stages_read_what_was_made_before():
             read = set(re.findall(r"runs/([\w-]+/[\w-]+)/export", own_settings(stage)))
             assert read - {stage} <= made, stage
             made.add(stage)
+    assert train.JOINED.name in own_settings(train.VIDEO[0])
+    for before, stage in zip(train.VIDEO, train.VIDEO[1:], strict=False):
+        assert f"runs/{before}/export" in own_settings(stage)
     for side in (train.CORE, train.ENCODERS):  # the two run side by side
         made = set()
         for stage in side:
@@ -38,7 +41,7 @@ def test_stages_read_what_was_made_before():
 
 
 def test_each_stage_writes_where_the_chain_looks():
-    for stage in (*STAGES[0], *STAGES[1]):
+    for stage in (*STAGES[0], *STAGES[1], *train.VIDEO):
         settings = read_yaml(find_config(f"{stage}.yaml"))
         assert settings["trainer"]["default_root_dir"] == str(train.RUNS / stage)
 
@@ -51,7 +54,8 @@ def test_the_ends_are_joined(tmp_path, monkeypatch):
     bare.config = bare.config.without_speech_parts()
     del bare.speech_encoder, bare.speech_adapter
     save_model(bare, Path("runs") / train.IMAGE[-1] / "export", TOKENIZER)
-    train.join(Path("made"))
+    speech, image = (Path("runs") / side[-1] / "export" for side in (train.SPEECH, train.IMAGE))
+    train.join(speech, image, Path("made"))
     joined = load_model("made")
     assert joined.config == whole.config
     for name, parameter in whole.named_parameters():

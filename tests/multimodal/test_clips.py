@@ -1,0 +1,266 @@
+"""Clips from files to answers: the processor, the assistant, the command, and what is refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from language.errors import InputError
+from multimodal.assistant import Assistant, load
+from multimodal.checkpoint import load_model, save_model
+from multimodal.cli import main
+from multimodal.locations import TINY
+from multimodal.media import Watched, kind_of
+from multimodal.training.video_parts import (
+    FreshAggregator,
+    FreshVideoAdapter,
+    VideoParts,
+    build_video,
+)
+from tests.multimodal.clip_files import clip_bytes, frames, write_folder, write_gif
+from video.frames import sample
+
+NUM_FRAMES = 4
+QUESTION = {"type": "text", "text": "What do you see?"}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory) -> Path:
+    """The shipped model with fresh video parts, their gates open."""
+    torch.manual_seed(0)
+    model = build_video(
+        VideoParts(
+            core=str(TINY),
+            aggregator=FreshAggregator(dim=32, num_layers=1, num_heads=2, ffn_dim=48),
+            adapter=FreshVideoAdapter(positions=(1, 4), gate_init=0.5, output_init_scale=5.0),
+            num_frames=NUM_FRAMES,
+            frames_per_group=3,
+            max_num_tiles=1,
+        )
+    )
+    target = tmp_path_factory.mktemp("watching") / "model"
+    save_model(model, target, companions=TINY)
+    return target
+
+
+@pytest.fixture(scope="module")
+def assistant(directory: Path) -> Assistant:
+    return load(directory)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> Path:
+    """One clip of each kind."""
+    folder = tmp_path_factory.mktemp("clips")
+    (folder / "a.mp4").write_bytes(clip_bytes(sound=1.0))
+    (folder / "silent.mp4").write_bytes(clip_bytes())
+    (folder / "b.webm").write_bytes(clip_bytes(container="webm", codec="libvpx-vp9"))
+    write_gif(folder / "c.gif")
+    write_folder(folder / "d")
+    return folder
+
+
+def user(*parts):
+    return [{"role": "user", "content": list(parts)}]
+
+
+def test_a_clip_is_one_placeholder_that_all_after_it_see(assistant, clips):
+    batch = assistant.processor(user({"type": "video", "video": str(clips / "a.mp4")}, QUESTION))
+    tokens = batch.tokens[0].tolist()
+    (place,) = (i for i, t in enumerate(tokens) if t == assistant.processor.tokenizer.image_id)
+    seen = batch.visible_clips[0, :, 0].tolist()
+    assert seen == [False] * place + [True] * (len(tokens) - place)
+    assert batch.images is None and batch.clips.lengths.tolist() == [NUM_FRAMES]
+    assert batch.clips.tiles.shape == (NUM_FRAMES, 3, 90, 90)
+    expected = [frame.time for frame in sample(clips / "a.mp4", NUM_FRAMES)]
+    assert list(batch.clips.times[0]) == expected and expected[0] == 0
+
+
+def test_frames_are_cut_as_pictures(assistant, clips):
+    """A clip's frames give the tiles that the same pictures give."""
+    folder = clips / "d"
+    batch = assistant.processor(user({"type": "video", "video": str(folder)}, QUESTION))
+    files = sorted(folder.iterdir())
+    picked = [files[i] for i in (0, 1, 2, 4)]
+    pictures = [{"type": "image", "image": str(file)} for file in picked]
+    alone = assistant.processor(user(*pictures, QUESTION))
+    assert torch.equal(batch.clips.tiles, alone.images.tiles)
+
+
+def test_media_of_all_kinds_in_one_request(assistant, clips):
+    """A clip with its sound, a picture and a recording: each goes to its own parts."""
+    clip = {"type": "video", "video": str(clips / "a.mp4"), "sound": True}
+    picture = {"type": "image", "image": frames(1)[0]}
+    tone = np.sin(np.arange(16_000) / 10).astype(np.float32)
+    speech = {"type": "audio", "audio": (tone, 16_000)}
+    batch = assistant.processor(user(clip, picture, speech, QUESTION))
+    assert len(batch.clips.lengths) == len(batch.images.rows) == 1
+    assert len(batch.recordings.lengths) == 2
+    # AAC rounds up to whole frames and begins with some silence of its own.
+    assert batch.recordings.lengths[0] == pytest.approx(16_000, abs=2_000)
+    answer = "".join(assistant.stream(user(clip, picture, speech, QUESTION)))
+    with torch.no_grad():
+        logits = assistant.model(batch)
+    first = assistant.processor.tokenizer.decode([int(logits[0, -1].argmax())])
+    assert answer == "" or answer.startswith(first)
+
+
+def test_without_clips_it_is_the_model_that_it_was(assistant, clips):
+    shipped = load_model(TINY, dtype=torch.float32)
+    batch = assistant.processor(user({"type": "image", "image": frames(1)[0]}, QUESTION))
+    with torch.no_grad():
+        assert torch.equal(assistant.model(batch), shipped(batch))
+
+
+def test_several_clips_and_later_turns(assistant, clips, monkeypatch):
+    first = {"type": "video", "video": str(clips / "a.mp4")}
+    second = {"type": "video", "video": str(clips / "b.webm")}
+    messages = user(first, QUESTION)
+    answer = "".join(assistant.stream(messages))
+    messages += [{"role": "assistant", "content": answer}, *user(second, QUESTION)]
+    watched = []
+    watch = type(assistant.model).watch
+    monkeypatch.setattr(
+        type(assistant.model),
+        "watch",
+        lambda model, clips, size: watched.append(len(clips.lengths)) or watch(model, clips, size),
+    )
+    continued = "".join(assistant.stream(messages))
+    assert watched == [1]  # the second clip alone
+    assert continued == "".join(load_again(assistant).stream(messages))
+
+
+def load_again(assistant: Assistant) -> Assistant:
+    return Assistant(assistant.model, companions=assistant._companions)
+
+
+def test_dialogues_about_one_clip_are_packed(assistant, clips):
+    part = {"type": "video", "video": str(clips / "a.mp4")}
+    dialogues = [
+        [*user(part, {"type": "text", "text": text}), {"role": "assistant", "content": "Red."}]
+        for text in ("What?", "Which colour?")
+    ]
+    packed = assistant.processor.encode(dialogues)
+    assert len(packed.clips) == 1 and packed.visible_clips.shape[1] == 1
+    batch = assistant.processor.collate([packed])
+    singles = [assistant.processor.collate([assistant.processor.encode(d)]) for d in dialogues]
+    with torch.no_grad():
+        together = assistant.model(batch)[0]
+        apart = torch.cat([assistant.model(single)[0] for single in singles])
+    torch.testing.assert_close(together, apart, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "b.webm", "c.gif"])
+def test_ask_and_caption_by_path_or_bytes(assistant, clips, name):
+    path = clips / name
+    answer = assistant.ask(str(path), "What do you see?")
+    message = user({"type": "video", "video": str(path)}, QUESTION)
+    assert answer == "".join(load_again(assistant).stream(message))
+    assert assistant.caption([path, path]) == [assistant.caption(path)] * 2
+    if name == "c.gif":
+        assert assistant.ask(path.read_bytes(), "What do you see?") == answer
+
+
+def test_what_is_a_clip():
+    array = np.zeros((3, 8, 8, 3), np.uint8)
+    assert kind_of(array, watches=True) == "video" == kind_of((array, 5.0), watches=True)
+    assert kind_of(array[0], watches=True) == "image" == kind_of("a.png", watches=True)
+    assert kind_of("a.MP4", watches=False) == "video" == kind_of(Watched(["a.png"]), watches=True)
+    assert kind_of(Image.new("RGB", (4, 4)), watches=True) == "image"
+
+
+def test_an_animation_is_a_picture_where_nobody_watches(clips):
+    assert kind_of(clips / "c.gif", watches=True) == "video"
+    assert kind_of(clips / "c.gif", watches=False) == "image"
+    assert load("tiny").processor.watcher is not None or load("tiny").caption(clips / "c.gif")
+
+
+def test_an_array_and_its_rate(assistant):
+    array = np.stack(frames(8))
+    clip = assistant.processor.watcher((array, 4.0))
+    assert len(clip.times) == NUM_FRAMES
+    assert clip.times[-1] == pytest.approx(7 / 4)
+    assert isinstance(assistant.ask((array, 4.0), "What do you see?"), str)
+
+
+def test_the_command(directory, clips, capsys):
+    model = ["--model", str(directory)]
+    media = [str(clips / name) for name in ("a.mp4", "b.webm", "c.gif")]
+    assert main(["caption", *media, *model, "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["file"] for line in lines] == media
+    assert main(["ask", str(clips / "d"), "What?", "--clip", *model, "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["file"] == str(clips / "d")
+    assert main(["ask", str(clips / "d"), "What?", *model, "--json"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5  # each picture by itself
+    assert main(["ask", str(clips / "a.mp4"), "What?", "--with-sound", *model]) == 0
+
+
+def test_the_frames_sheet(directory, clips, tmp_path, capsys):
+    sheet = tmp_path / "sheet.png"
+    words = ["ask", str(clips / "a.mp4"), "What?", "--model", str(directory)]
+    assert main([*words, "--frames-sheet", str(sheet)]) == 0
+    drawn = Image.open(sheet)
+    assert drawn.mode == "RGB" and min(drawn.size) > 200
+    shown = capsys.readouterr().out
+    assert main(words) == 0
+    assert capsys.readouterr().out == shown
+
+
+def test_the_sheet_gives_each_frame_its_share(assistant, clips):
+    from multimodal.attention_map import with_answer
+    from multimodal.frames_sheet import frames_attention
+
+    batch = assistant.processor(user({"type": "video", "video": str(clips / "a.mp4")}, QUESTION))
+    weights = frames_attention(assistant.model, with_answer(batch, [5, 6]), num_tokens=3)
+    assert weights.shape == (NUM_FRAMES, 10, 10)
+    assert float(weights.sum()) == pytest.approx(1) and bool((weights >= 0).all())
+    # Frames that are all alike have the same shares, but for their times.
+    still = replace(batch.clips, tiles=batch.clips.tiles[:1].expand_as(batch.clips.tiles))
+    with torch.no_grad():
+        assistant.model.video_aggregator.positions.data, kept = (
+            torch.zeros_like(assistant.model.video_aggregator.positions),
+            assistant.model.video_aggregator.positions.data,
+        )
+    same = frames_attention(assistant.model, replace(batch, clips=still), num_tokens=1)
+    assistant.model.video_aggregator.positions.data = kept
+    torch.testing.assert_close(same[0], same[1])
+
+
+@pytest.mark.parametrize(
+    ("make", "fault"),
+    [
+        (lambda path: None, "no such file"),
+        (lambda path: path.write_bytes(b""), "empty"),
+        (lambda path: path.write_text("not a clip at all\n" * 100), ""),
+        (lambda path: path.write_bytes(clip_bytes()[:300]), ""),
+        (lambda path: path.write_text("#EXTM3U\nhttp://example.org/a.ts\n"), ""),
+    ],
+)
+def test_bad_clips_are_one_line_and_the_good_ones_are_answered(
+    make, fault, directory, clips, tmp_path, capsys
+):
+    bad = tmp_path / "bad.mp4"
+    make(bad)
+    words = ["caption", str(bad), str(clips / "silent.mp4"), "--model", str(directory)]
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1 and str(clips / "silent.mp4") in out
+    (line,) = err.splitlines()
+    assert line.startswith(f"openherd: {bad}: ") and fault in line
+
+
+def test_sound_that_is_not_there_is_named(directory, clips, capsys):
+    silent = str(clips / "silent.mp4")
+    assert main(["ask", silent, "What?", "--with-sound", "--model", str(directory)]) == 2
+    assert capsys.readouterr().err == f"openherd: {silent}: no sound in it\n"
+
+
+def test_a_model_without_video_parts_says_so(model_directory, clips):
+    with pytest.raises(InputError, match="no video parts"):
+        load(model_directory).ask(clips / "a.mp4", "What?")
