@@ -3,7 +3,7 @@
 Films are decoded by C code that strangers' files have crashed before. Here it runs in a process of
 its own, under a limit of memory and of time; whatever happens to it becomes one `InputError` that
 names the clip, and the next clip gets a new child. A child serves clip after clip: starting one
-takes half a second, a frame through the pipe a fraction of a millisecond.
+takes a fifth of a second, a frame through the pipe a fraction of a millisecond.
 
 Nothing that a file could shape is unpickled: frames come back as raw pixels behind a line of JSON.
 It is a plain subprocess, which daemonic processes (a loader's workers) may have too.
@@ -28,7 +28,7 @@ from typing import IO, Any
 from PIL import Image
 
 from language.errors import InputError
-from video.frames import Clip, Frame, clip_name, stream
+from video.frames import Clip, Decoder, Frame, clip_name, stream
 from vision.pictures import MAX_PIXELS
 
 ROOT = str(Path(__file__).resolve().parent.parent)
@@ -48,17 +48,25 @@ class ContainedDecoder:
     streamed directly. One clip at a time: starting another ends the one before.
     """
 
-    def __init__(self, *, seconds_per_clip: float = 60.0, memory_bytes: int = 4 * 2**30) -> None:
+    def __init__(
+        self,
+        *,
+        seconds_per_clip: float = 60.0,
+        memory_bytes: int = 4 * 2**30,
+        decoder: Decoder = "av",
+    ) -> None:
         """Set the limits; nothing is started yet.
 
         Args:
             seconds_per_clip: how long a clip's frames may be waited for, all together; time that
                 the caller spends between frames does not count.
-            memory_bytes: address space of the child, of which about 1 GB is taken by libraries.
+            memory_bytes: address space of the child, of which libraries take a quarter of a GB.
+            decoder: as `video.frames.stream` has it.
         """
         if seconds_per_clip <= 0 or memory_bytes <= 0:
             raise ValueError("seconds_per_clip and memory_bytes must be positive")
         self.seconds_per_clip, self.memory_bytes = seconds_per_clip, memory_bytes
+        self.decoder: Decoder = decoder
         self._child: _Child | None = None
 
     def __call__(self, clip: Clip, num_frames: int) -> Iterator[Frame]:
@@ -99,7 +107,8 @@ class ContainedDecoder:
         child.is_busy = True
         deadline = _Deadline(self.seconds_per_clip)
         try:
-            child.send(clip, num_frames, name=name, deadline=deadline)
+            wanted = {"num_frames": num_frames, "name": name, "decoder": self.decoder}
+            child.send(clip, wanted, deadline)
             while (header := child.receive_line(deadline)).get("frame"):
                 width, height = header["frame"]
                 if not 0 < width * height <= MAX_PIXELS:
@@ -188,10 +197,10 @@ class _Child:
         self.is_busy = False
         self._finalizer()
 
-    def send(self, clip: Any, num_frames: int, *, name: str, deadline: _Deadline) -> None:
+    def send(self, clip: Any, wanted: dict[str, Any], deadline: _Deadline) -> None:
         """Ask for a clip."""
         self._number += 1
-        request: dict[str, Any] = {"clip": self._number, "num_frames": num_frames, "name": name}
+        request: dict[str, Any] = {**wanted, "clip": self._number}
         data = b""
         if isinstance(clip, str | os.PathLike):
             path = os.fspath(clip)
@@ -302,7 +311,8 @@ def main() -> None:
         request, data = requests.get()
         try:
             clip = request["path"] if "path" in request else data
-            for frame in stream(clip, request["num_frames"], name=request["name"]):
+            options = {key: request[key] for key in ("name", "decoder")}
+            for frame in stream(clip, request["num_frames"], **options):
                 if request["clip"] in stopped:
                     break
                 header = {"frame": frame.picture.size, "time": frame.time}

@@ -10,6 +10,7 @@ to are skipped. Where times are missing, repeated or damaged, everything is deco
 once for the times that the decoder gives, once for the pictures.
 """
 
+from array import array
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import IO, Any
@@ -25,7 +26,13 @@ from PIL import Image
 
 from language.errors import InputError
 from video.timeline import Timeline
-from video.upright import MAX_PIXELS, UprightFrames, check_size, square_pixels
+from video.upright import (
+    MAX_PIXELS,
+    UprightFrames,
+    check_size,
+    display_matrix,
+    square_pixels,
+)
 
 CONTAINERS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,ivf,obu,h264,hevc,m4v,h263,y4m,yuv4mpegpipe"
@@ -40,6 +47,9 @@ SKIPPING = ("h264", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9")
 
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """FFmpeg's own decoders of these leave transparency out."""
+
+BT601 = (2, 5, 6)
+"""Colour matrices, unspecified and two names of one, that need no word about them."""
 
 MAX_THREADS = 4
 DROPPED = 64
@@ -74,6 +84,8 @@ class Film:
         except BaseException:
             self.close()
             raise
+        self._shape = shape
+        self._pts = self._by_pts = self._keys = np.empty(0, np.int64)
         self._upright = UprightFrames(pixel_shape=shape, name=name)
 
     def close(self) -> None:
@@ -112,6 +124,28 @@ class Film:
                     yield index, self._upright(frame)
 
         return Timeline(ticks=ticks, seconds_per_tick=self._time_base, pictures=pictures)
+
+    def is_plain(self, timeline: Timeline) -> bool:
+        """Whether older decoders show it rightly: 8 bits, upright, every packet a frame to be seen.
+
+        No frame may be shown before the key frame that it follows in the file.
+        """
+        context = self._stream.codec_context
+        if not {"mov", "matroska"} & set(self._container.format.name.split(",")):
+            return False
+        if len(self._pts) != len(timeline.ticks) or context.name not in ("h264", "vp8", "vp9"):
+            return False
+        later = np.minimum.accumulate(self._pts[::-1])[::-1]
+        if (later[self._keys] < self._pts[self._keys]).any():
+            return False
+        if context.pix_fmt != "yuv420p" or context.color_range == 2:
+            return False
+        if context.colorspace not in BT601:
+            return False
+        if self._decoder is not context or self._shape != 1:
+            return False
+        first = next(self._sought(np.array([0])), None)
+        return first is not None and display_matrix(first) == (1, 0, 0, 1)
 
     def _open(self) -> None:
         self._file.seek(0)
@@ -172,7 +206,7 @@ class Film:
 
     def _read_packets(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Presentation times, which are key frames, and which are shown; each `[packets]`."""
-        pts, marks = _Growing(np.int64), _Growing(np.uint8)
+        pts, marks = array("q"), array("B")  # 9 bytes a packet
         is_vp8 = self._decoder.name == "vp8"
         for number, packet in enumerate(self._packets):
             if number == MAX_PACKETS:
@@ -184,8 +218,8 @@ class Film:
             pts.append(packet.pts)
             marks.append(packet.is_keyframe + 2 * (not hidden))
         self._position = len(pts)
-        kinds = marks.array()
-        return pts.array(), (kinds & 1).astype(bool), (kinds & 2).astype(bool)
+        kinds = np.array(marks, np.uint8)
+        return np.array(pts, np.int64), (kinds & 1).astype(bool), (kinds & 2).astype(bool)
 
     def _sought(self, places: np.ndarray) -> Iterator[VideoFrame]:
         """Yield the frames of the packets at these places in the file, by time of showing."""
@@ -294,12 +328,12 @@ class Film:
 
     def _thorough_timeline(self) -> Timeline:
         """Decode everything for its times; pictures are what decoding everything again gives."""
-        times = _Growing(np.int64)
+        times = array("q")
         unknown = False
         for frame in self._all_frames():
             unknown = unknown or frame.pts is None
             times.append(0 if frame.pts is None else frame.pts)
-        stamps, tick = times.array(), self._time_base
+        stamps, tick = np.array(times, np.int64), self._time_base
         if not len(stamps):
             raise InputError(self._name, "no frame in it can be decoded")
         if unknown:
@@ -339,26 +373,6 @@ class Film:
 
 class _TooLateError(Exception):
     """Decoding began behind what a frame needs."""
-
-
-class _Growing:
-    """Numbers in an array that grows: 8 bytes each, where a list would take 36."""
-
-    def __init__(self, dtype: type) -> None:
-        self._values: np.ndarray = np.empty(1024, dtype)
-        self._length = 0
-
-    def __len__(self) -> int:
-        return self._length
-
-    def append(self, value: int) -> None:
-        if self._length == len(self._values):
-            self._values = np.concatenate([self._values, np.empty_like(self._values)])
-        self._values[self._length] = value
-        self._length += 1
-
-    def array(self) -> np.ndarray:
-        return self._values[: self._length]
 
 
 def _decode(decoder: Any, packet: Packet | None) -> list[VideoFrame]:

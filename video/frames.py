@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Literal, cast
 
 import numpy as np
 from PIL import Image
 
 from language.errors import InputError
+from video.by_decord import decord_timeline
 from video.films import Film, reason
 from video.stills import (
     from_animation,
@@ -57,6 +58,9 @@ its rate; an animated PIL image.
 """
 
 
+Decoder = Literal["av", "decord"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Frame:
     """One frame of a clip."""
@@ -67,7 +71,9 @@ class Frame:
     """Seconds from the first shown instant of the clip to the beginning of this frame."""
 
 
-def stream(clip: Clip, num_frames: int, *, name: str | None = None) -> Iterator[Frame]:
+def stream(
+    clip: Clip, num_frames: int, *, name: str | None = None, decoder: Decoder = "av"
+) -> Iterator[Frame]:
     """Yield the frames that are on screen at `num_frames` evenly spread instants, by time.
 
     The clip is open from the first frame asked for to the last, or until the iterator is closed.
@@ -77,24 +83,30 @@ def stream(clip: Clip, num_frames: int, *, name: str | None = None) -> Iterator[
         num_frames: how many instants, 1 or more; fewer frames come where several instants see the
             same one.
         name: what an error calls the clip; the path by default.
+        decoder: "av" decodes every film by PyAV; "decord" those by decord that it shows rightly
+            (see `video.by_decord`), and the others by PyAV.
 
     Raises:
-        ValueError: `num_frames` is less than 1.
+        ValueError: `num_frames` is less than 1, or there is no such decoder.
         InputError: while iterating: it cannot be read or is out of bounds.
     """
     if num_frames < 1:
         raise ValueError(f"num_frames must be 1 or more, not {num_frames}")
-    return _stream(clip, num_frames, name=name or clip_name(clip))
+    if decoder not in ("av", "decord"):
+        raise ValueError(f"decoder must be 'av' or 'decord', not {decoder!r}")
+    return _stream(clip, num_frames, name=name or clip_name(clip), decoder=decoder)
 
 
-def sample(clip: Clip, num_frames: int, *, name: str | None = None) -> list[Frame]:
+def sample(
+    clip: Clip, num_frames: int, *, name: str | None = None, decoder: Decoder = "av"
+) -> list[Frame]:
     """Return what `stream` yields.
 
     Raises:
-        ValueError: `num_frames` is less than 1.
+        ValueError: `num_frames` is less than 1, or there is no such decoder.
         InputError: it cannot be read or is out of bounds.
     """
-    return list(stream(clip, num_frames, name=name))
+    return list(stream(clip, num_frames, name=name, decoder=decoder))
 
 
 def is_clip(path: str | os.PathLike[str]) -> bool:
@@ -144,9 +156,9 @@ def open_regular(path: str | os.PathLike[str], *, name: str) -> IO[bytes]:
     return open(descriptor, "rb")
 
 
-def _stream(clip: Clip, num_frames: int, *, name: str) -> Iterator[Frame]:
+def _stream(clip: Clip, num_frames: int, *, name: str, decoder: Decoder) -> Iterator[Frame]:
     with ExitStack() as stack:
-        timeline = _timeline(clip, name=name, stack=stack)
+        timeline = _timeline(clip, name=name, stack=stack, decoder=decoder)
         size: tuple[int, int] | None = None
         chosen = spread(timeline.ticks, num_frames)
         for index, picture in timeline.pictures(chosen):
@@ -156,14 +168,15 @@ def _stream(clip: Clip, num_frames: int, *, name: str) -> Iterator[Frame]:
             raise InputError(name, "no frame in it can be decoded")
 
 
-def _timeline(clip: Clip, *, name: str, stack: ExitStack) -> Timeline:
+def _timeline(clip: Clip, *, name: str, stack: ExitStack, decoder: Decoder) -> Timeline:
     """Open a clip of any kind; what has to be closed afterwards goes on the stack."""
     if isinstance(clip, str | os.PathLike):
         if os.path.isdir(clip):
             return from_folder(clip, name=name)
-        return _from_file(stack.enter_context(open_regular(clip, name=name)), name, stack)
+        file = stack.enter_context(open_regular(clip, name=name))
+        return _from_file(file, name, stack, decoder)
     if isinstance(clip, bytes | bytearray | memoryview):
-        return _from_file(opened_bytes(clip), name, stack)
+        return _from_file(opened_bytes(clip), name, stack, decoder)
     if isinstance(clip, np.ndarray):
         return from_array(clip, rate=1, name=name)
     if isinstance(clip, Image.Image):
@@ -178,7 +191,7 @@ def _timeline(clip: Clip, *, name: str, stack: ExitStack) -> Timeline:
     raise InputError(name, f"{type(clip).__name__} is not a clip")
 
 
-def _from_file(file: IO[bytes], name: str, stack: ExitStack) -> Timeline:
+def _from_file(file: IO[bytes], name: str, stack: ExitStack, decoder: Decoder) -> Timeline:
     try:
         head = _head(file)
     except OSError as error:
@@ -189,7 +202,10 @@ def _from_file(file: IO[bytes], name: str, stack: ExitStack) -> Timeline:
         return from_animation(stack.enter_context(open_animation(file, name=name)), name=name)
     film = Film(file, name=name)
     stack.callback(film.close)
-    return film.timeline()
+    timeline = film.timeline()
+    if decoder == "decord":
+        return decord_timeline(film, file, timeline, name=name)
+    return timeline
 
 
 def _from_image(image: Image.Image, name: str, stack: ExitStack) -> Timeline:

@@ -64,8 +64,8 @@ class UprightFrames:
             threads=1,
         )
         plane, mode = rgb.planes[0], "RGBA" if has_alpha else "RGB"
-        pixels = memoryview(plane)
-        picture = Image.frombytes(mode, (width, height), pixels, "raw", mode, plane.line_size, 1)
+        picture = Image.new(mode, (width, height), None)  # not filled, as frombytes would do
+        picture.frombytes(memoryview(plane), "raw", mode, plane.line_size, 1)
         if has_alpha:
             ground = Image.new("RGBA", picture.size, "white")
             ground.alpha_composite(picture)

@@ -29,10 +29,10 @@ import os, signal, sys, time
 sys.path.insert(0, {ROOT!r})
 from video import contained
 
-def faulty(clip, num_frames, *, name, real=contained.stream):
+def faulty(clip, num_frames, *, name, decoder, real=contained.stream):
     if "garbage" in name:
         os.write(1, b"a library prints")
-    for number, frame in enumerate(real(clip, num_frames, name=name)):
+    for number, frame in enumerate(real(clip, num_frames, name=name, decoder=decoder)):
         if number == 2 and "crash" in name:
             os.kill(os.getpid(), signal.SIGSEGV)
         if number == 2 and "leave" in name:
