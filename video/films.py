@@ -6,10 +6,11 @@ read once, without decoding, and *their* presentation times are the clip's; so a
 ten hours changes nothing, and cut files count as far as they go.
 
 A frame is then decoded from the last key frame before it. On the way frames that no other refers
-to are skipped. Where times are missing, repeated or damaged, everything is decoded twice instead:
-once for the times that the decoder gives, once for the pictures.
+to are skipped. Where times are missing or repeated, everything is decoded twice instead: once for
+the times that the decoder gives, once for the pictures.
 """
 
+import contextlib
 from array import array
 from collections.abc import Iterator
 from fractions import Fraction
@@ -68,7 +69,7 @@ class Film:
             InputError: it is no film that can be decoded, or out of bounds.
         """
         self._file, self._name = file, name
-        self._damaged = False
+        self._untimed = False
         self._open()
         context = self._stream.codec_context
         if context is None:
@@ -99,14 +100,15 @@ class Film:
             InputError: there is no frame.
         """
         pts, is_key, is_shown = self._read_packets()
-        whole = not self._damaged and len(pts) and len(np.unique(pts)) == len(pts)
-        if whole:
-            first_key = int(np.argmax(is_key)) if is_key.any() else 0
-            shown = pts[is_shown]
-            whole = first_key == 0 and len(shown) > 0 and shown.min() >= pts[0]
-            whole = whole or (first_key == 0 and len(shown) > 0 and not is_shown[0])
-        if not whole:
+        if self._untimed or len(np.unique(pts)) < len(pts):
             return self._thorough_timeline()
+        if len(pts) and (not is_key[0] or pts[is_shown].min(initial=pts[0]) < pts[0]):
+            # Cut out of a longer film: what needs frames that are gone does not come out.
+            first = next((frame for frame in self._all_frames() if frame.pts is not None), None)
+            is_shown &= first is not None and pts >= first.pts
+            self._reopen()
+        if not is_shown.any():
+            raise InputError(self._name, "no frame in it can be decoded")
         is_key[0] = True
         order = np.argsort(pts, kind="stable")
         order = order[is_shown[order]]  # [frames]: places in the file by time of showing
@@ -183,6 +185,10 @@ class Film:
         self._position = 0
         self._packets = self._demuxed()
 
+    def _reopen(self) -> None:
+        self.close()
+        self._open()
+
     def _new_decoder(self) -> Any:
         codec: Any = self._stream.codec_context
         if self._stream.metadata.get("alpha_mode", "0") != "0" and codec.name in ALPHA_DECODERS:
@@ -197,12 +203,10 @@ class Film:
 
     def _demuxed(self) -> Iterator[Packet]:
         """Packets with content; a fault ends them, as the end of the file does."""
-        try:
+        with contextlib.suppress(Exception):  # as above
             for packet in self._container.demux(self._stream):
                 if packet.size:
                     yield packet
-        except Exception:  # as above
-            self._damaged = True
 
     def _read_packets(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Presentation times, which are key frames, and which are shown; each `[packets]`."""
@@ -211,10 +215,11 @@ class Film:
         for number, packet in enumerate(self._packets):
             if number == MAX_PACKETS:
                 raise InputError(self._name, f"more than the {MAX_PACKETS:,} frames allowed")
-            if packet.pts is None or packet.is_corrupt:
-                self._damaged = True
+            if packet.pts is None:
+                self._untimed = True
                 break
-            hidden = packet.is_discard or (is_vp8 and not memoryview(packet)[0] & 16)
+            hidden = packet.is_discard or packet.is_corrupt
+            hidden = hidden or (is_vp8 and not memoryview(packet)[0] & 16)
             pts.append(packet.pts)
             marks.append(packet.is_keyframe + 2 * (not hidden))
         self._position = len(pts)
@@ -287,6 +292,8 @@ class Film:
         packets = self._packets
         for packet in packets:
             place, self._position = self._position, self._position + 1
+            if packet.is_corrupt:
+                continue
             if needed is not None:
                 decoder.skip_frame = "DEFAULT" if place in needed else "NONREF"
             yield from _decode(decoder, packet)
@@ -300,8 +307,7 @@ class Film:
         if not 0 <= place - self._position <= DROPPED:
             for stamp in (int(self._pts[place]), None):
                 if stamp is None:
-                    self.close()
-                    self._open()
+                    self._reopen()
                 elif not self._seek(stamp):
                     continue
                 if self._position <= place:
@@ -360,8 +366,7 @@ class Film:
         return Timeline(ticks=ticks, seconds_per_tick=tick, pictures=pictures)
 
     def _all_frames(self) -> Iterator[VideoFrame]:
-        self.close()
-        self._open()
+        self._reopen()
         self._decoder = decoder = self._new_decoder()
         for number, packet in enumerate(self._packets):
             if number == MAX_PACKETS:

@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.video.film_files import everything, film, number_of, numbered, on_screen, patched
+from tests.video.film_files import (
+    MILLISECOND,
+    everything,
+    film,
+    number_of,
+    numbered,
+    on_screen,
+    patched,
+)
 from video import films
 from video.frames import sample, stream
 from video.timeline import spread
@@ -219,6 +227,15 @@ def test_transparent_films_lie_on_white(codec):
     for frame in sample(data, 3):
         left, right = (np.array(frame.picture.getpixel((x, 24))) for x in (30, 130))
         assert np.abs(left - (255, 0, 0)).max() < 12 and np.abs(right - 255).max() < 12
+
+
+@pytest.mark.parametrize("options", [B_FRAMES, OPEN_GOP], ids=["closed", "open"])
+def test_a_broadcast_begins_in_the_middle(options):
+    """What needs frames that were sent before is not shown, as no decoder shows it."""
+    data = film(STEADY, container="mpegts", options=options, time_base=MILLISECOND)
+    for packet in range(5, 60, 5):
+        shown = check(data[188 * packet :], [1, 5, 64])
+        assert 1 <= len(shown) < 40
 
 
 def test_a_raw_stream_counts_its_frames():
