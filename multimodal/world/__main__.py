@@ -2,8 +2,8 @@
 
 `python -m multimodal.world --split test --number 12 --out DIR` writes pictures that no model has
 been trained on, with their captions; `--content` writes shards of captions, shards of dialogues,
-language alone, stand-ins for recordings, shards of recordings (speech), or recordings as files of
-their own; `--tokenizer` learns the core's tokens.
+language alone, stand-ins for recordings, shards of recordings (speech) or of clips, or either as
+files of their own (recordings, clip-files); `--tokenizer` learns the core's tokens.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from PIL import Image
 
 from language.tokenizer import train_bpe
 from multimodal.prompts import SpeechPrompts
+from multimodal.world.clip_shards import write_clip_files, write_clips
 from multimodal.world.rendering import draw
 from multimodal.world.scenes import SPLITS, Split, sample_scene
 from multimodal.world.sentences import LANGUAGES, sample_sentence
@@ -27,6 +28,7 @@ from multimodal.world.utterances import UTTERANCE_SPLITS, write_recordings, writ
 _EDGE = 224
 _TOKENIZER_TEXTS = 20000
 _NUM_MERGED = 1000
+FILMED: dict[str, Callable[..., Any]] = {"clips": write_clips, "clip-files": write_clip_files}
 SPOKEN: dict[str, Callable[..., Any]] = {"speech": write_utterances, "recordings": write_recordings}
 
 
@@ -71,9 +73,14 @@ def main() -> None:
     parser.add_argument("--split", choices=splits, default="test", help="of what is drawn")
     parser.add_argument("--number", type=int, default=12, help="how many pictures or samples")
     parser.add_argument("--out", type=Path, required=True, help="directory to write into")
-    parser.add_argument("--content", choices=(*CONTENTS, *SPOKEN), help="instead of pictures")
+    parser.add_argument(
+        "--content", choices=(*CONTENTS, *SPOKEN, *FILMED), help="instead of pictures"
+    )
     parser.add_argument("--tokenizer", action="store_true", help="the tokenizer alone")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--spoken", type=float, default=0.0, help="share of the clips in which somebody speaks"
+    )
     parser.add_argument("--shapes-only", action="store_true", help="no things, no emoji set")
     options = parser.parse_args()
     if options.tokenizer:
@@ -93,7 +100,9 @@ def main() -> None:
         "seed": options.seed,
         "shapes_only": options.shapes_only,
     }
-    if options.content is None:
+    if options.content in FILMED:
+        FILMED[options.content](options.out, **settings, spoken_share=options.spoken)
+    elif options.content is None:
         write_pictures(options.out, **settings)
     else:
         write(options.content, options.out, **settings)

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -34,16 +35,21 @@ _CORNERS = {
 
 def draw(scene: Scene, *, edge: int) -> Image.Image:
     """Draw a scene as a square RGB picture of ``edge`` pixels."""
-    picture = _ground(scene.ground, edge)
-    for item in scene.items:
-        sprite = _sprite(item, round(item.edge * edge))
-        left = round(item.x * edge - sprite.width / 2)
-        top = round(item.y * edge - sprite.height / 2)
-        picture.paste(sprite, (left, top), sprite)
+    return draw_items(ground(scene.ground, edge), scene.items)
+
+
+def draw_items(picture: Image.Image, items: Iterable[Item]) -> Image.Image:
+    """Draw things onto a square picture, which is returned."""
+    edge = picture.width
+    for item in items:
+        drawn = sprite(item, round(item.edge * edge))
+        left = round(item.x * edge - drawn.width / 2)
+        top = round(item.y * edge - drawn.height / 2)
+        picture.paste(drawn, (left, top), drawn)
     return picture
 
 
-def _ground(seed: int, edge: int) -> Image.Image:
+def ground(seed: int, edge: int) -> Image.Image:
     """A pale ground whose four corners differ a little."""
     rng = random.Random(seed)
     base = [rng.randint(196, 240) for _ in range(3)]
@@ -54,29 +60,32 @@ def _ground(seed: int, edge: int) -> Image.Image:
     return corners.resize((edge, edge), Image.Resampling.BICUBIC)
 
 
-def _sprite(item: Item, edge: int) -> Image.Image:
-    """The item as it stands in the picture, RGBA, turned."""
-    if item.colour is None:
+def sprite(item: Item, edge: int) -> Image.Image:
+    """The item as it stands in the picture, RGBA, turned; not to be drawn on."""
+    return _turned(item.kind, item.colour, item.angle, edge)
+
+
+@lru_cache(maxsize=256)
+def _turned(kind: str, colour: str | None, angle: float, edge: int) -> Image.Image:
+    if colour is None:
         size = edge * _OVERSAMPLING
-        image = emoji(item.kind).resize((size, size), Image.Resampling.BILINEAR, reducing_gap=1.0)
-        return image.rotate(item.angle, Image.Resampling.BILINEAR).reduce(_OVERSAMPLING)
-    return _shape(item, edge)
+        image = emoji(kind).resize((size, size), Image.Resampling.BILINEAR, reducing_gap=1.0)
+        return image.rotate(angle, Image.Resampling.BILINEAR).reduce(_OVERSAMPLING)
+    return _shape(kind, COLOURS[colour], angle, edge)
 
 
-def _shape(item: Item, edge: int) -> Image.Image:
-    assert item.colour is not None
-    colour = COLOURS[item.colour]
+def _shape(kind: str, colour: tuple[int, int, int], angle: float, edge: int) -> Image.Image:
     rim = tuple(int(0.72 * value) for value in colour)
     size = edge * _OVERSAMPLING
     canvas = Image.new("RGBA", (size, size), (*rim, 0))
     pen = ImageDraw.Draw(canvas)
     middle, width = size / 2, max(1, round(size * 0.04))
-    if item.kind == "circle":
+    if kind == "circle":
         box = [middle * (1 + end) for end in (-0.92, -0.92, 0.92, 0.92)]
         pen.ellipse(box, fill=(*colour, 255), outline=(*rim, 255), width=width)
     else:
-        turn = cmath.rect(1, math.radians(-item.angle))
-        turned = [turn * corner for corner in _CORNERS[item.kind]]
+        turn = cmath.rect(1, math.radians(-angle))
+        turned = [turn * corner for corner in _CORNERS[kind]]
         corners = [(middle * (1 + corner.real), middle * (1 + corner.imag)) for corner in turned]
         pen.polygon(corners, fill=(*colour, 255), outline=(*rim, 255), width=width)
     return canvas.reduce(_OVERSAMPLING)

@@ -7,6 +7,7 @@ circle above a small cat.", the left or upper thing first. Every question has on
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from multimodal.world.scenes import (
     COLOURS,
@@ -35,6 +36,8 @@ class Question:
     answer: str
     choices: tuple[str, ...]
     """The answers that somebody could give who knows the things in view and guesses the rest."""
+    frames: Literal["one", "several"] = "one"
+    """Of a clip: whether one frame can answer it, or only several in their order."""
 
 
 def caption(scene: Scene) -> str:
@@ -45,11 +48,11 @@ def caption(scene: Scene) -> str:
 def _caption_of(items: list[Item], relation: str | None) -> str:
     if relation is not None:
         first, second = items
-        return _sentence(f"{_full(first)} {relation} {_full(second)}")
+        return sentence(f"{_full(first)} {relation} {_full(second)}")
     item, number = items[0], len(items)
     if number == 1:
-        return _sentence(_full(item))
-    return _sentence(f"{NUMBERS[number]} {item.size} {_look(item, number)}")
+        return sentence(_full(item))
+    return sentence(f"{NUMBERS[number]} {item.size} {_look(item, number)}")
 
 
 def questions(scene: Scene, rng: random.Random) -> list[Question]:
@@ -69,13 +72,13 @@ def _name(scene: Scene, rng: random.Random) -> Question:
     if scene.is_pair:
         other = scene.items[1 - scene.items.index(item)]
         text = f"What is next to the {item.kind}?"
-        choices = (_sentence(_one(item)), _sentence(_one(other)))
+        choices = (sentence(_one(item)), sentence(_one(other)))
         return Question(kind="name", text=text, answer=choices[1], choices=choices)
     number = len(scene.items)
     text = rng.choice(["What is this?", "What do you see?"])
     if number > 1:
         text = rng.choice(["What are these?", "What do you see?"])
-    answer = _sentence(_one(item) if number == 1 else _look(item, number))
+    answer = sentence(_one(item) if number == 1 else _look(item, number))
     return Question(kind="name", text=text, answer=answer, choices=(answer,))
 
 
@@ -97,11 +100,11 @@ def _size(scene: Scene, rng: random.Random) -> Question:
     number = 1 if scene.is_pair else len(scene.items)
     verb = "Is" if number == 1 else "Are"
     text = f"{verb} the {_noun(item.kind, number)} big or small?"
-    return Question(kind="size", text=text, answer=_sentence(item.size), choices=("Big.", "Small."))
+    return Question(kind="size", text=text, answer=sentence(item.size), choices=("Big.", "Small."))
 
 
 def _count(scene: Scene, rng: random.Random) -> Question:
-    answers = tuple(_sentence(number) for number in NUMBERS[1:])
+    answers = tuple(sentence(number) for number in NUMBERS[1:])
     return Question(
         kind="count",
         text=f"How many {_noun(scene.items[0].kind, 2)} are there?",
@@ -112,7 +115,7 @@ def _count(scene: Scene, rng: random.Random) -> Question:
 
 def _where(scene: Scene, rng: random.Random) -> Question:
     item, other, relation = _as_seen(scene, rng)
-    choices = tuple(_sentence(f"{each} the {other.kind}") for each in RELATIONS)
+    choices = tuple(sentence(f"{each} the {other.kind}") for each in RELATIONS)
     return Question(
         kind="relation",
         text=f"Where is the {item.kind}?",
@@ -124,7 +127,7 @@ def _where(scene: Scene, rng: random.Random) -> Question:
 def _side(scene: Scene, rng: random.Random) -> Question:
     item, other, relation = _as_seen(scene, rng)
     place = f"to the {relation.removesuffix(' of')}" if relation.endswith(" of") else relation
-    choices = (_sentence(_one(item)), _sentence(_one(other)))
+    choices = (sentence(_one(item)), sentence(_one(other)))
     return Question(kind="relation", text=f"What is {place}?", answer=choices[0], choices=choices)
 
 
@@ -141,7 +144,7 @@ def _full(item: Item) -> str:
 
 
 def _one(item: Item) -> str:
-    return _a(_look(item, 1))
+    return a(_look(item, 1))
 
 
 def _look(item: Item, number: int) -> str:
@@ -153,11 +156,13 @@ def _noun(kind: str, number: int) -> str:
     return kind if number == 1 or kind == "fish" else f"{kind}s"
 
 
-def _a(words: str) -> str:
+def a(words: str) -> str:
+    """The words after "a" or "an"."""
     return f"an {words}" if words[0] in "aeiou" else f"a {words}"
 
 
-def _sentence(words: str) -> str:
+def sentence(words: str) -> str:
+    """The words as a sentence."""
     return f"{words[0].upper()}{words[1:]}."
 
 
@@ -269,12 +274,12 @@ def small_talk(rng: random.Random) -> list[Message]:
     opposite = OPPOSITE[relation].removesuffix(" of")
     exchanges = [
         ("Hello!", "Hello! Show me a picture."),
-        (f"What comes after {NUMBERS[number]}?", _sentence(NUMBERS[number + 1])),
-        (f"What is the opposite of {relation.removesuffix(' of')}?", _sentence(opposite)),
-        (f"How do you say {_a(kind)} and {_a(kind)}?", _sentence(f"two {_noun(kind, 2)}")),
+        (f"What comes after {NUMBERS[number]}?", sentence(NUMBERS[number + 1])),
+        (f"What is the opposite of {relation.removesuffix(' of')}?", sentence(opposite)),
+        (f"How do you say {a(kind)} and {a(kind)}?", sentence(f"two {_noun(kind, 2)}")),
         (f"Is {rng.choice(list(COLOURS))} a colour?", "Yes."),
         (f"Is {rng.choice(NUMBERS)} a colour?", "No."),
-        (f"Is {_a(kind)} a shape?", "Yes." if kind in SHAPES else "No."),
+        (f"Is {a(kind)} a shape?", "Yes." if kind in SHAPES else "No."),
     ]
     rng.shuffle(exchanges)
     return [

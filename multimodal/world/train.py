@@ -20,6 +20,7 @@ from language.errors import InputError
 from multimodal.checkpoint import save_model
 from multimodal.locations import load_weights
 from multimodal.world.__main__ import write_tokenizer
+from multimodal.world.clip_shards import write_clips
 from multimodal.world.scenes import Split
 from multimodal.world.shards import CONTENTS, Content, write
 from multimodal.world.utterances import UtteranceSplit, write_utterances
@@ -42,6 +43,7 @@ _NUMBERS: dict[Content, int] = {
     "dialogues": 200_000,
 }
 _NUM_UTTERANCES = 24_000
+_NUM_CLIPS = 12_000
 _NUM_VALIDATION = 500
 
 
@@ -77,6 +79,12 @@ def make_data(*, seed: int) -> None:
         if not (done := DATA / f".speech-{spoken}").exists():
             print(f"writing {number:,} recordings, {spoken}", flush=True)
             write_utterances(DATA, split=spoken, number=number, seed=seed)
+            done.touch()
+    for split in splits:
+        if not (done := DATA / f".clips-{split}").exists():
+            number = _NUM_CLIPS if split == "train" else _NUM_VALIDATION
+            print(f"writing {number:,} clips, {split}", flush=True)
+            write_clips(DATA, split=split, number=number, seed=seed)
             done.touch()
 
 

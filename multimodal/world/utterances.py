@@ -209,8 +209,8 @@ def _write_shard(
                 waveform, record = sample_no_speech(rng)
             else:
                 waveform, record = sample_utterance(rng, split=split)
-            _add(archive, f"{key:07d}.flac", encode_flac(waveform))
-            _add(archive, f"{key:07d}.json", json.dumps(record, ensure_ascii=False).encode())
+            add_member(archive, f"{key:07d}.flac", encode_flac(waveform))
+            add_member(archive, f"{key:07d}.json", json.dumps(record, ensure_ascii=False).encode())
     return file
 
 
@@ -221,7 +221,8 @@ def encode_flac(waveform: Waveform) -> bytes:
     return buffer.getvalue()
 
 
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+def add_member(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Add a file to a shard."""
     member = tarfile.TarInfo(name)
     member.size = len(data)
     archive.addfile(member, io.BytesIO(data))

@@ -24,7 +24,7 @@ from multimodal.assistant import Assistant, load
 from multimodal.batch import IGNORED, Batch, Clips
 from multimodal.processor import Message
 from multimodal.training.video import disordered, exchanged_clips
-from multimodal.world.clips import evaluation_clips
+from multimodal.world.clip_shards import evaluation_clips
 from multimodal.world.evaluation import wilson
 from multimodal.world.texts import Question
 

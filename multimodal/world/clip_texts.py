@@ -1,0 +1,165 @@
+"""What is said of a clip: its caption, and questions that one frame answers or only several.
+
+A caption is a function of what happens alone. Every question has one right answer.
+"""
+
+import random
+
+from multimodal.world.clips import DIRECTIONS, MOST_TIMES, ClipScene, Track
+from multimodal.world.texts import NUMBERS, Message, Question, a, sentence
+
+CLIP_PROMPTS = ("Describe the clip.", "What happens?")
+CLIP_QUESTION_KINDS = ("name", "colour", "size", "move", "order", "recolour", "resize", "times",
+                       "pass")  # fmt: skip
+_OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
+
+
+def clip_caption(clip: ClipScene) -> str:
+    """The one caption of a clip."""
+    first, *rest = clip.tracks
+    one = _one(first)
+    if clip.event == "move":
+        beside = f", {_one(rest[0])} stays" if rest else ""
+        return sentence(f"{one} moves {clip.alternative}{beside}")
+    if clip.event == "order":
+        return sentence(f"{one}, then {_one(rest[0])}")
+    if clip.event == "recolour":
+        return sentence(f"a {first.kind} turns from {first.colours[0]} to {first.colours[1]}")
+    if clip.event == "resize":
+        return sentence(f"{one} {clip.alternative}")
+    if clip.event == "times":
+        number = int(clip.alternative)
+        return sentence(f"{one} appears {NUMBERS[number]} {'time' if number == 1 else 'times'}")
+    ways = ("right", "left") if clip.alternative == "across" else ("down", "up")
+    return sentence(f"{one} goes {ways[0]}, {_one(rest[0])} goes {ways[1]}")
+
+
+def clip_questions(clip: ClipScene, rng: random.Random) -> list[Question]:
+    """All kinds of questions that suit a clip, in random order."""
+    asked = [*_about_order(clip, rng), *_about_one_frame(clip, rng)]
+    rng.shuffle(asked)
+    return asked
+
+
+def clip_dialogues(clip: ClipScene, rng: random.Random, *, most: int = 4) -> list[list[Message]]:
+    """Separate dialogues about one clip: questions, and the wish for a description.
+
+    Args:
+        clip: what they are about.
+        rng: chooses questions and wording.
+        most: dialogues.
+    """
+    asked = [(question.text, question.answer) for question in clip_questions(clip, rng)]
+    asked = asked[: most - 1]
+    asked.append((rng.choice(CLIP_PROMPTS), clip_caption(clip)))
+    return [ask_about_clip(text, answer) for text, answer in asked]
+
+
+def ask_about_clip(text: str, answer: str) -> list[Message]:
+    """The sample's clip, a question about it, and what should be answered."""
+    content = [{"type": "video"}, {"type": "text", "text": text}]
+    return [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
+
+
+def _about_order(clip: ClipScene, rng: random.Random) -> list[Question]:
+    """What only several frames in their order can tell."""
+    first, *rest = clip.tracks
+    if clip.event == "move":
+        return _about_move(clip)
+    if clip.event == "order":
+        other = rest[0]
+        both = (_named(first), _named(other))
+        ones = [
+            _several("order", "What comes first?", _named(first), both),
+            _several("order", "What comes last?", _named(other), both),
+        ]
+        text, answer = f"Does the {first.kind} come before or after the {other.kind}?", "Before."
+        if rng.random() < 0.5:
+            text = f"Does the {other.kind} come before or after the {first.kind}?"
+            answer = "After."
+        return [rng.choice(ones), _several("order", text, answer, ("Before.", "After."))]
+    if clip.event == "recolour":
+        start, end = (sentence(str(colour)) for colour in first.colours)
+        which = rng.random() < 0.5
+        when = "at first" if which else "at the end"
+        text = f"What colour is the {first.kind} {when}?"
+        return [_several("recolour", text, start if which else end, (start, end))]
+    if clip.event == "resize":
+        choices = ("It grows.", "It shrinks.")
+        answer = sentence(f"it {clip.alternative}")
+        text = f"Does the {first.kind} grow or shrink?"
+        return [_several("resize", text, answer, choices)]
+    if clip.event == "times":
+        numbers = tuple(sentence(number) for number in NUMBERS[1 : MOST_TIMES + 1])
+        text = f"How many times does the {first.kind} appear?"
+        return [_several("times", text, numbers[int(clip.alternative) - 1], numbers)]
+    return _about_passing(clip, rng)
+
+
+def _about_move(clip: ClipScene) -> list[Question]:
+    mover, *rest = clip.tracks
+    ways: tuple[str, ...] = tuple(sentence(way) for way in DIRECTIONS)
+    if rest:  # the other thing stands still: what moves is seen to move along its line
+        line = (clip.alternative, _OPPOSITE[clip.alternative])
+        ways = tuple(sentence(way) for way in DIRECTIONS if way in line)
+    text = f"Which way does the {mover.kind} move?"
+    return [_several("move", text, sentence(clip.alternative), ways)]
+
+
+def _about_passing(clip: ClipScene, rng: random.Random) -> list[Question]:
+    first, second = clip.tracks
+    choices = (_named(first), _named(second))
+    near, far = "on the left", "on the right"
+    if clip.alternative == "upright":
+        near, far = "above", "below"
+    place, at_first = rng.choice((near, far)), rng.random() < 0.5
+    starts_there = place == near  # the first track starts left or on top
+    text = f"What is {place} {'at first' if at_first else 'at the end'}?"
+    answer = choices[0] if starts_there == at_first else choices[1]
+    way = "right" if clip.alternative == "across" else "down"
+    asked, direction = rng.choice(((first, way), (second, _OPPOSITE[way])))
+    ways = tuple(sentence(each) for each in sorted((way, _OPPOSITE[way])))
+    return [
+        _several("pass", text, answer, choices),
+        _several("pass", f"Which way does the {asked.kind} move?", sentence(direction), ways),
+    ]
+
+
+def _about_one_frame(clip: ClipScene, rng: random.Random) -> list[Question]:
+    """What any frame tells in which the thing is."""
+    asked = []
+    first = clip.tracks[0]
+    named = tuple(map(_named, clip.tracks))
+    if len(clip.tracks) == 1 and clip.event != "recolour":
+        asked.append(_one_frame("name", "What do you see?", named[0], named))
+    if len(clip.tracks) == 2 and clip.event in ("move", "pass"):
+        asked_of = rng.randrange(2)
+        text = f"What is next to the {clip.tracks[1 - asked_of].kind}?"
+        asked.append(_one_frame("name", text, named[asked_of], named))
+    shapes = [t for t in clip.tracks if len(t.colours) == 1 and t.colours[0] is not None]
+    if shapes and clip.event != "order":
+        shape = rng.choice(shapes)
+        seen = tuple(sorted({sentence(str(each.colours[0])) for each in shapes}))
+        text = f"What colour is the {shape.kind}?"
+        asked.append(_one_frame("colour", text, sentence(str(shape.colours[0])), seen))
+    if clip.event in ("move", "times") and len(clip.tracks) == 1:
+        text = f"Is the {first.kind} big or small?"
+        asked.append(_one_frame("size", text, sentence(first.size), ("Big.", "Small.")))
+    return asked
+
+
+def _several(kind: str, text: str, answer: str, choices: tuple[str, ...]) -> Question:
+    return Question(kind=kind, text=text, answer=answer, choices=choices, frames="several")
+
+
+def _one_frame(kind: str, text: str, answer: str, choices: tuple[str, ...]) -> Question:
+    return Question(kind=kind, text=text, answer=answer, choices=choices)
+
+
+def _one(track: Track) -> str:
+    colour = track.colours[0]
+    return a(track.kind if colour is None else f"{colour} {track.kind}")
+
+
+def _named(track: Track) -> str:
+    return sentence(_one(track))
