@@ -316,8 +316,7 @@ def main() -> None:
                 if request["clip"] in stopped:
                     break
                 header = {"frame": frame.picture.size, "time": frame.time}
-                _write(out, _line(header))
-                _write(out, frame.picture.tobytes())
+                _write(out, _line(header) + frame.picture.tobytes())
             answer: dict[str, Any] = {}
         except InputError as error:
             answer = {"source": error.source, "fault": error.fault}

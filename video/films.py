@@ -27,13 +27,7 @@ from PIL import Image
 
 from language.errors import InputError
 from video.timeline import Timeline
-from video.upright import (
-    MAX_PIXELS,
-    UprightFrames,
-    check_size,
-    display_matrix,
-    square_pixels,
-)
+from video.upright import MAX_PIXELS, UprightFrames, check_size, display_matrix, square_pixels
 
 CONTAINERS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,ivf,obu,h264,hevc,m4v,h263,y4m,yuv4mpegpipe"
@@ -70,6 +64,8 @@ class Film:
         """
         self._file, self._name = file, name
         self._untimed = False
+        self._packets: Iterator[Packet] = iter(())
+        self._decoder: Any = None
         self._open()
         context = self._stream.codec_context
         if context is None:
@@ -90,8 +86,9 @@ class Film:
         self._upright = UprightFrames(pixel_shape=shape, name=name)
 
     def close(self) -> None:
-        """Close the container and let the decoder go."""
+        """Close the container and let the decoder go, without waiting for garbage collection."""
         self._container.close()
+        self._packets, self._decoder = iter(()), None
 
     def timeline(self) -> Timeline:
         """Read when each frame is shown.
@@ -186,7 +183,7 @@ class Film:
         self._packets = self._demuxed()
 
     def _reopen(self) -> None:
-        self.close()
+        self._container.close()
         self._open()
 
     def _new_decoder(self) -> Any:

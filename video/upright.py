@@ -44,6 +44,7 @@ class UprightFrames:
         self._pixel_shape = pixel_shape if pixel_shape and pixel_shape > 0 else Fraction(1)
         self._name = name
         self._scaler = VideoReformatter()
+        self._matrix: tuple[int, int, int, int] | None = None  # of the first frame: all are turned
 
     def __call__(self, frame: VideoFrame) -> Image.Image:
         """Return the picture.
@@ -70,7 +71,9 @@ class UprightFrames:
             ground = Image.new("RGBA", picture.size, "white")
             ground.alpha_composite(picture)
             picture = ground.convert("RGB")
-        turn = TURNS.get(display_matrix(frame))
+        if self._matrix is None:
+            self._matrix = display_matrix(frame)
+        turn = TURNS.get(self._matrix)
         return picture if turn is None else picture.transpose(turn)
 
 
@@ -96,8 +99,10 @@ def check_size(width: int, height: int, *, name: str) -> None:
 def display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
     """Signs of (a, b, c, d) where the matrix turns by right angles; otherwise no turn."""
     upright = (1, 0, 0, 1)
+    # PyAV's side data and its frame keep each other in memory: so the side data of a tiny copy.
+    tiny = VideoReformatter().reformat(frame, width=16, height=16, format="gray", threads=1)
     try:
-        side_data: Any = frame.side_data
+        side_data: Any = tiny.side_data
         values = np.frombuffer(side_data[Type.DISPLAYMATRIX], np.int32, count=9)
     except (KeyError, ValueError):
         return upright

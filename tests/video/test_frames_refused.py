@@ -320,3 +320,25 @@ def test_an_hour_costs_no_more_memory_than_seconds(tmp_path: Path):
     assert peaks[1] - peaks[0] < 16, peaks
     last = sample(long, 2)[1]
     assert last.time == pytest.approx(3_599.96) and number_of(last.picture) == 99
+
+
+def test_a_hundred_clips_take_no_more_memory_than_ten(tmp_path: Path):
+    """Without waiting for garbage collection: decoders and frames go with their clip."""
+    path = tmp_path / "film.mp4"
+    path.write_bytes(film(STEADY[:6], size=(960, 540)))
+    code = (
+        "import gc, pathlib, re, sys\n"
+        "from video.frames import sample\n"
+        "def held():\n"
+        "    status = pathlib.Path('/proc/self/status').read_text()\n"
+        "    return int(re.search(r'VmRSS:\\s+(\\d+)', status)[1]) / 1024\n"
+        "gc.disable()\n"
+        "for number in range(100):\n"
+        "    sample(sys.argv[1], 2)\n"
+        "    if number == 10:\n"
+        "        before = held()\n"
+        "print(held() - before)\n"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 8  # MiB; a frame has 1.5
