@@ -25,6 +25,7 @@ from vision.encoder import ImageEncoder
 pytestmark = pytest.mark.filterwarnings("ignore")
 NAMES = config_names()
 STAGES = ("contrastive", "pretrain", "anneal", "finetune")
+VIDEO_SIZES = ("tiny", "8b", "70b")
 SIZES = ("tiny", "8b", "70b", "405b")
 
 
@@ -110,6 +111,31 @@ def test_speech_is_pre_trained_as_the_paper_says():
     assert (best_rq.mask_probability, best_rq.mask_span) == (0.025, 32)
     with torch.device("meta"):
         assert count(build_encoder(module.encoder)) == pytest.approx(1.002e9, rel=3e-3)
+
+
+def test_video_has_its_stages():
+    wanted = {f"video/{stage}-{size}" for stage in ("pretrain", "finetune") for size in VIDEO_SIZES}
+    assert wanted | {"video/finetune-llama-3.2-11b"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("size", ["8b", "70b"])
+def test_video_is_trained_as_the_paper_says(size):
+    config = parsed(f"video/pretrain-{size}")
+    batch = config.data.init_args.batch_size * config.trainer.accumulate_grad_batches
+    assert batch == 4096 and config.model.init_args.max_tokens == 190
+    first, last = training(f"video/pretrain-{size}"), training(f"video/finetune-{size}")
+    assert first.optimizer_config.learning_rate == 1e-4
+    for module, frames, group in ((first, 16, 16), (last, 64, 32)):
+        assert module.config.clips.num_frames == frames
+        assert module.config.video_aggregator.frames_per_group == group
+        assert module.config.video_aggregator.num_positions == frames
+    assert first.config.clips.max_num_tiles == 4
+    with torch.device("meta"):
+        model = MultimodalLlama(first.config)
+        choose_trainable(model, first.patterns)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert trained == count(model.video_aggregator) + count(model.video_adapter)
+    assert trained == pytest.approx({"8b": 0.6e9, "70b": 4.6e9}[size], abs=5e7)
 
 
 @pytest.mark.parametrize("name", NAMES)

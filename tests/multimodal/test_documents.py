@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,11 @@ from PIL import Image
 import multimodal.locations
 from language.checkpoint import save_llama
 from multimodal.adapter_checkpoint import save_adapter
-from multimodal.checkpoint import load_model
+from multimodal.checkpoint import load_model, save_model
 from multimodal.cli import VERBS, main
 from multimodal.training.config_files import find_config
+from multimodal.training.video_parts import FreshAggregator, VideoParts, build_video
+from tests.multimodal.clip_files import clip_bytes, write_folder, write_gif
 from tests.multimodal.speaking import sound, write_speaking
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,19 +55,36 @@ def lines(word: str) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def model_directory(tmp_path_factory) -> Path:
-    """Random weights that see and hear."""
-    return write_speaking(tmp_path_factory.mktemp("models") / "random")
+    """Random weights that see, watch and hear."""
+    folder = tmp_path_factory.mktemp("models")
+    parts = VideoParts(
+        core=str(write_speaking(folder / "speaking")),
+        aggregator=FreshAggregator(dim=16, num_layers=1, num_heads=2, ffn_dim=24),
+        num_frames=2,
+        max_num_tiles=1,
+    )
+    save_model(build_video(parts), folder / "random", companions=folder / "speaking")
+    return folder / "random"
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, model_directory, monkeypatch) -> None:
-    """photo.jpg, folder/ with another, talk.flac, recordings/, models under path/to/."""
+    """photo.jpg, folder/, clips, frames/, talk.flac, recordings/, models under path/to/."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(multimodal.locations, "TINY", model_directory)
     for name in ("photo.jpg", "folder/other.png"):
         Path(name).parent.mkdir(exist_ok=True)
         noise = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
         Image.fromarray(noise).save(name)
+    Path("clip.mp4").write_bytes(clip_bytes(4, sound=0.5))
+    Path("clip.webm").write_bytes(clip_bytes(4, container="webm", codec="libvpx"))
+    write_gif(Path("animation.gif"), number=3)
+    write_folder(Path("frames"), number=3)
+    with tarfile.open("clips.tar", "w") as archive:
+        for name, data in (("0.mp4", clip_bytes(4)), ("0.json", b'{"text": "A square moves."}')):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
     Path("recordings").mkdir()
     for name in ("talk.flac", "recordings/hello.wav"):
         soundfile.write(name, *sound(1.5))
