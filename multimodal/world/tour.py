@@ -1,10 +1,10 @@
-"""A short tour: the shipped model on pictures and recordings that are new to it.
+"""A short tour: the shipped model on pictures, clips and recordings that are new to it.
 
 `python -m multimodal.world.tour DIR` writes held-out pictures into DIR if it has none, captions
-them, asks about them, and transcribes and translates recordings by the very commands that it
-prints, what is right beside the answers. Recordings were made as the pictures are, but the voices'
-program is not needed here: the package carries some, and pictures, too, where the emoji set cannot
-be had.
+them, asks about them and about clips, and transcribes and translates recordings by the very
+commands that it prints, what is right beside the answers. Clips and recordings were made as the
+pictures are, but the voices' program is not needed here: the package carries some, and pictures,
+too, where the emoji set cannot be had.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from multimodal.world.__main__ import write_pictures
 
 NUM_PICTURES = 6
 NUM_ASKED = 4
+NUM_WATCHED = 4
 NUM_HEARD = 6
 SEED = 114
 
@@ -28,6 +29,7 @@ NEXT = """
 Next:
   .venv/bin/openherd ask {picture} "What do you see?"
   .venv/bin/openherd ask {picture} "What do you see?" --attention {folder}/map.png
+  .venv/bin/openherd ask {clip} "What happens?" --frames-sheet {folder}/sheet.png
   .venv/bin/openherd chat {picture}
   .venv/bin/openherd transcribe {folder}/recordings --output-format srt --output-dir {folder}
   .venv/bin/openherd info
@@ -44,6 +46,23 @@ def pictures(folder: Path) -> dict[str, dict[str, Any]]:
         except (InputError, ImportError):
             shutil.copytree(TINY / "samples", folder, dirs_exist_ok=True)
     return json.loads(listing.read_text())
+
+
+def watch(folder: Path) -> Path:
+    """Ask what happens in held-out clips, and return the last of them."""
+    if not folder.exists():
+        shutil.copytree(TINY / "samples" / "clips", folder)
+    known = json.loads((folder / "clips.json").read_text(encoding="utf-8"))
+    names = list(known)[:NUM_WATCHED]
+    run("caption", *(str(folder / name) for name in names))
+    print("what happened:")
+    for name in names:
+        print(f"{folder / name}: {known[name]['caption']}")
+    for name in names:
+        question, answer = next(iter(known[name]["questions"].items()))
+        run("ask", str(folder / name), question)
+        print(f"what is right: {answer}")
+    return folder / names[-1]
 
 
 def hear(folder: Path) -> None:
@@ -83,8 +102,9 @@ def main() -> None:
         question, answer = next(iter(facts["questions"].items()))
         run("ask", str(folder / name), question)
         print(f"what is right: {answer}")
+    clip = watch(folder / "clips")
     hear(folder / "recordings")
-    print(NEXT.format(folder=folder, picture=folder / next(iter(known))))
+    print(NEXT.format(folder=folder, picture=folder / next(iter(known)), clip=clip))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 `python -m multimodal.world.train` (`make train-tiny`) goes on where it was stopped: data that is
 whole is kept, and a stage resumes from its last state. Two chains run side by side, a processor
 each: first the core, and the encoders of pictures and of speech; then, beside the frozen core, the
-adapters of either, which know nothing of each other and are joined. Last come the video parts,
-beside the joined model of which nothing moves any more.
+adapters of either, which know nothing of each other. The last two image stages are averaged and
+joined with the speech parts. Last come the video parts, beside the joined model of which nothing
+moves any more.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pathlib import Path
 from language.errors import InputError
 from multimodal.checkpoint import save_model
 from multimodal.locations import load_weights
+from multimodal.training.soup import averaged
 from multimodal.world.__main__ import write_tokenizer
 from multimodal.world.clip_shards import write_clips
 from multimodal.world.scenes import Split
@@ -31,6 +33,8 @@ CORE = ("language/pretrain-tiny",)
 ENCODERS = ("speech/pretrain-tiny", "image/contrastive-tiny", "image/grounding-tiny")
 IMAGE = ("image/pretrain-tiny", "image/anneal-tiny", "image/finetune-tiny")
 SPEECH = ("speech/warm-up-tiny", "speech/finetune-tiny", "speech/anneal-tiny")
+AVERAGED = RUNS / "image/averaged"
+"""Where the average of the last two image stages goes."""
 VIDEO = ("video/pretrain-tiny", "video/finetune-tiny")
 JOINED = RUNS / "tiny-joined"
 """Where the model that sees and hears goes."""
@@ -106,6 +110,14 @@ def run(stages: Sequence[str]) -> None:
         done.touch()
 
 
+def average(target: Path) -> None:
+    """Average the annealed and the fine-tuned image parts, beside the core that both have."""
+    core = RUNS / CORE[-1] / "export"
+    whole = RUNS / IMAGE[-1] / "export"
+    models = [load_weights(RUNS / IMAGE[-2] / "export", core=core), load_weights(whole)]
+    save_model(averaged(models), target, companions=whole)
+
+
 def join(parts: Path, whole: Path, target: Path) -> None:
     """Put parts that were trained beside a model's frozen core next to that model's own.
 
@@ -128,7 +140,8 @@ def main() -> None:
     with ThreadPoolExecutor() as side_by_side:
         list(side_by_side.map(run, (CORE, ENCODERS)))  # waits, and raises what failed
         list(side_by_side.map(run, (IMAGE, SPEECH)))
-    join(RUNS / SPEECH[-1] / "export", RUNS / IMAGE[-1] / "export", JOINED)
+    average(AVERAGED)
+    join(RUNS / SPEECH[-1] / "export", AVERAGED, JOINED)
     run(VIDEO)
     join(RUNS / VIDEO[-1] / "export", JOINED, MODEL)
     if options.out is not None:
