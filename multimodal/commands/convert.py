@@ -61,6 +61,10 @@ def _save_huggingface(model: "MultimodalLlama", target: Path, *, companions: Pat
     from language.checkpoint import save_llama
     from multimodal.released import save_released
 
+    left_out = [name for name, _ in model.named_children() if name.startswith(("speech", "video"))]
+    if left_out:
+        parts = ", ".join(left_out)
+        raise InputError(target, f"Hugging Face's layout has no place for its parts {parts}")
     if model.config.image_encoder is None:
         save_llama(model.language, target, companions=companions)
         return

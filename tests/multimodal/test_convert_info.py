@@ -12,6 +12,7 @@ from multimodal.checkpoint import load_model, save_model
 from multimodal.cli import main
 from multimodal.config import MULTIMODAL_CONFIGS, MultimodalConfig
 from multimodal.model import MultimodalLlama
+from tests.multimodal.speaking import write_speaking
 
 
 def weights(directory: Path) -> dict[str, torch.Tensor]:
@@ -111,3 +112,27 @@ def test_info_of_training_configs(tmp_path, monkeypatch, capsys):
     for name, fault in (("wrong.yaml", "'dimension'"), ("none.yaml", "builds no model")):
         assert main(["info", name]) == 2
         assert fault in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("config", "trained"),
+    [
+        ("speech/finetune-8b.yaml", {"speech_encoder", "speech_adapter"}),
+        ("video/pretrain-8b.yaml", {"video_aggregator", "video_adapter"}),
+        ("image/pretrain-8b.yaml", {"image_encoder", "image_adapter", "extra_embedding"}),
+        ("language/pretrain-tiny.yaml", {"language"}),
+    ],
+)
+def test_info_says_what_a_training_trains(config, trained, capsys):
+    assert main(["info", config, "--json"]) == 0
+    parts = json.loads(capsys.readouterr().out)["parts"]
+    assert {name for name, part in parts.items() if not part["frozen"]} == trained
+    described = [part["is"] for part in parts.values()]
+    assert len(set(described)) == len(described)
+
+
+def test_what_another_layout_cannot_hold_is_refused(tmp_path, capsys):
+    speaking = write_speaking(tmp_path / "speaking")
+    assert main(["convert", str(speaking), str(tmp_path / "out"), "--to", "huggingface"]) == 2
+    assert "no place for its parts speech_encoder, speech_adapter" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
