@@ -44,7 +44,13 @@ ENCODINGS = (
         suffix="mp4",
         container="mp4",
         codec="libx264",
-        options={"preset": "veryfast", "crf": "20", "threads": "1"},
+        # Without looking ahead, which gives other bytes from one run to the next.
+        options={
+            "preset": "veryfast",
+            "crf": "20",
+            "threads": "1",
+            "x264-params": "rc-lookahead=0:sync-lookahead=0:mbtree=0",
+        },
         share=10,
     ),
     Encoding(
@@ -58,7 +64,8 @@ ENCODINGS = (
         suffix="webm",
         container="webm",
         codec="libvpx",
-        options={"deadline": "realtime", "cpu-used": "8", "b": "600k", "threads": "1"},
+        # A negative speed is a fixed one; above 0 it would follow the machine's.
+        options={"deadline": "realtime", "cpu-used": "-8", "b": "600k", "threads": "1"},
         share=3,
     ),
     Encoding(

@@ -129,7 +129,8 @@ def _write_shard(
         for key in keys:
             clip = sample_clip(rng, split=split, shapes_only=shapes_only)
             suffix, data, spoken = _film(clip, rng, split=split, spoken_share=spoken_share)
-            record = {"dialogues": clip_dialogues(clip, rng)} | spoken
+            said = random.Random(f"clip texts {split} {seed} {key}")  # a wording changes no clip
+            record = {"dialogues": clip_dialogues(clip, said)} | spoken
             add_member(archive, f"{key:07d}.{suffix}", data)
             add_member(archive, f"{key:07d}.json", json.dumps(record, ensure_ascii=False).encode())
     return file

@@ -1,6 +1,8 @@
 """What is said of a clip: its caption, and questions that one frame answers or only several.
 
-A caption is a function of what happens alone. Every question has one right answer.
+A caption is a function of what happens alone. Every question has one right answer. All that is to
+be answered is worded as pictures are (`multimodal.world.texts`): the frozen core says what it has
+learned to say, and hardly tells apart the tokens that it never had to.
 """
 
 import random
@@ -12,6 +14,8 @@ CLIP_PROMPTS = ("Describe the clip.", "What happens?")
 CLIP_QUESTION_KINDS = ("name", "colour", "size", "move", "order", "recolour", "resize", "times",
                        "pass")  # fmt: skip
 _OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
+_ENDS = {"left": "left", "right": "right", "up": "above", "down": "below"}
+"""Where a thing ends that goes a way."""
 
 
 def clip_caption(clip: ClipScene) -> str:
@@ -19,19 +23,20 @@ def clip_caption(clip: ClipScene) -> str:
     first, *rest = clip.tracks
     one = _one(first)
     if clip.event == "move":
-        beside = f", {_one(rest[0])} stays" if rest else ""
-        return sentence(f"{one} moves {clip.alternative}{beside}")
+        beside = f" and {_one(rest[0])}" if rest else ""
+        return sentence(f"{one} {_towards(clip.alternative)}{beside}")
     if clip.event == "order":
-        return sentence(f"{one}, then {_one(rest[0])}")
+        return sentence(f"{one} and then {_one(rest[0])}")
     if clip.event == "recolour":
-        return sentence(f"a {first.kind} turns from {first.colours[0]} to {first.colours[1]}")
+        return sentence(" and then ".join(a(f"{colour} {first.kind}") for colour in first.colours))
     if clip.event == "resize":
-        return sentence(f"{one} {clip.alternative}")
+        sizes = ("small", "big") if clip.alternative == "grows" else ("big", "small")
+        look = one.partition(" ")[2]
+        return sentence(" and then ".join(f"a {size} {look}" for size in sizes))
     if clip.event == "times":
-        number = int(clip.alternative)
-        return sentence(f"{one} appears {NUMBERS[number]} {'time' if number == 1 else 'times'}")
+        return sentence(" and then ".join([one] * int(clip.alternative)))
     ways = ("right", "left") if clip.alternative == "across" else ("down", "up")
-    return sentence(f"{one} goes {ways[0]}, {_one(rest[0])} goes {ways[1]}")
+    return sentence(f"{one} {_towards(ways[0])} and {_one(rest[0])} {_towards(ways[1])}")
 
 
 def clip_questions(clip: ClipScene, rng: random.Random) -> list[Question]:
@@ -73,11 +78,10 @@ def _about_order(clip: ClipScene, rng: random.Random) -> list[Question]:
             _several("order", "What comes first?", _named(first), both),
             _several("order", "What comes last?", _named(other), both),
         ]
-        text, answer = f"Does the {first.kind} come before or after the {other.kind}?", "Before."
+        text, answer = f"Does the {first.kind} come before the {other.kind}?", "Yes."
         if rng.random() < 0.5:
-            text = f"Does the {other.kind} come before or after the {first.kind}?"
-            answer = "After."
-        return [rng.choice(ones), _several("order", text, answer, ("Before.", "After."))]
+            text, answer = f"Does the {other.kind} come before the {first.kind}?", "No."
+        return [rng.choice(ones), _several("order", text, answer, ("Yes.", "No."))]
     if clip.event == "recolour":
         start, end = (sentence(str(colour)) for colour in first.colours)
         which = rng.random() < 0.5
@@ -85,10 +89,15 @@ def _about_order(clip: ClipScene, rng: random.Random) -> list[Question]:
         text = f"What colour is the {first.kind} {when}?"
         return [_several("recolour", text, start if which else end, (start, end))]
     if clip.event == "resize":
-        choices = ("It grows.", "It shrinks.")
-        answer = sentence(f"it {clip.alternative}")
-        text = f"Does the {first.kind} grow or shrink?"
-        return [_several("resize", text, answer, choices)]
+        grows = clip.alternative == "grows"
+        change, is_asked = rng.choice((("grow", grows), ("shrink", not grows)))
+        when, is_big = rng.choice((("at first", not grows), ("at the end", grows)))
+        text, answer = f"Does the {first.kind} {change}?", "Yes." if is_asked else "No."
+        sizes = f"Is the {first.kind} big or small {when}?"
+        return [
+            _several("resize", text, answer, ("Yes.", "No.")),
+            _several("resize", sizes, "Big." if is_big else "Small.", ("Big.", "Small.")),
+        ]
     if clip.event == "times":
         numbers = tuple(sentence(number) for number in NUMBERS[1 : MOST_TIMES + 1])
         text = f"How many times does the {first.kind} appear?"
@@ -98,12 +107,12 @@ def _about_order(clip: ClipScene, rng: random.Random) -> list[Question]:
 
 def _about_move(clip: ClipScene) -> list[Question]:
     mover, *rest = clip.tracks
-    ways: tuple[str, ...] = tuple(sentence(way) for way in DIRECTIONS)
+    ways: tuple[str, ...] = tuple(sentence(_ENDS[way]) for way in DIRECTIONS)
     if rest:  # the other thing stands still: what moves is seen to move along its line
         line = (clip.alternative, _OPPOSITE[clip.alternative])
-        ways = tuple(sentence(way) for way in DIRECTIONS if way in line)
-    text = f"Which way does the {mover.kind} move?"
-    return [_several("move", text, sentence(clip.alternative), ways)]
+        ways = tuple(sentence(_ENDS[way]) for way in DIRECTIONS if way in line)
+    text = f"Where does the {mover.kind} go?"
+    return [_several("move", text, sentence(_ENDS[clip.alternative]), ways)]
 
 
 def _about_passing(clip: ClipScene, rng: random.Random) -> list[Question]:
@@ -118,10 +127,11 @@ def _about_passing(clip: ClipScene, rng: random.Random) -> list[Question]:
     answer = choices[0] if starts_there == at_first else choices[1]
     way = "right" if clip.alternative == "across" else "down"
     asked, direction = rng.choice(((first, way), (second, _OPPOSITE[way])))
-    ways = tuple(sentence(each) for each in sorted((way, _OPPOSITE[way])))
+    ways = tuple(sentence(_ENDS[each]) for each in sorted((way, _OPPOSITE[way])))
+    text_of_way = f"Where does the {asked.kind} go?"
     return [
         _several("pass", text, answer, choices),
-        _several("pass", f"Which way does the {asked.kind} move?", sentence(direction), ways),
+        _several("pass", text_of_way, sentence(_ENDS[direction]), ways),
     ]
 
 
@@ -154,6 +164,11 @@ def _several(kind: str, text: str, answer: str, choices: tuple[str, ...]) -> Que
 
 def _one_frame(kind: str, text: str, answer: str, choices: tuple[str, ...]) -> Question:
     return Question(kind=kind, text=text, answer=answer, choices=choices)
+
+
+def _towards(way: str) -> str:
+    """How a thing goes, as a caption says it."""
+    return f"to the {way}" if way in ("left", "right") else _ENDS[way]
 
 
 def _one(track: Track) -> str:

@@ -47,7 +47,7 @@ _NUMBERS: dict[Content, int] = {
     "dialogues": 200_000,
 }
 _NUM_UTTERANCES = 24_000
-_NUM_CLIPS = 12_000
+_NUM_CLIPS = 8_000
 _NUM_VALIDATION = 500
 
 

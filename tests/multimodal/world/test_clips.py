@@ -126,10 +126,11 @@ def read_answer(clip: ClipScene, text: str) -> str | None:
         return name(seen[0][0])
     if text == "What comes last?":
         return name(seen[-1][0])
-    if text.startswith("Does the") and "before or after" in text:
-        return "Before." if seen[0][0].kind == text.split()[2] else "After."
+    if text.startswith("Does the") and "come before" in text:
+        return "Yes." if seen[0][0].kind == text.split()[2] else "No."
     if text.startswith("Does the"):
-        return "It grows." if seen[-1][0].edge > seen[0][0].edge else "It shrinks."
+        grows = seen[-1][0].edge > seen[0][0].edge
+        return "Yes." if grows == text.endswith("grow?") else "No."
     if text.startswith("How many times"):
         there = [bool(items) for items in seen]
         starts = sum(b and not a for a, b in zip([False, *there], there, strict=False))
@@ -138,16 +139,19 @@ def read_answer(clip: ClipScene, text: str) -> str | None:
         items = seen[0] if text.endswith("at first?") else seen[-1]
         if text.startswith("What colour"):
             return f"{items[0].colour.capitalize()}."
+        if "big or small" in text:
+            edges = [seen[0][0].edge, seen[-1][0].edge]
+            return "Big." if items[0].edge == max(edges) else "Small."
         key, sign = ("x", 1) if "on the" in text else ("y", 1)
         sign = -1 if "right" in text or "below" in text else sign
         return name(min(items, key=lambda item: sign * getattr(item, key)))
-    if text.startswith("Which way"):
-        kind = text.split()[4]
+    if text.startswith("Where does"):
+        kind = text.split()[3]
         first, last = (next(i for i in items if i.kind == kind) for items in (seen[0], seen[-1]))
         across, down = last.x - first.x, last.y - first.y
         if abs(across) > abs(down):
             return "Right." if across > 0 else "Left."
-        return "Down." if down > 0 else "Up."
+        return "Below." if down > 0 else "Above."
     return None
 
 
@@ -170,10 +174,10 @@ def test_answers_are_balanced():
     rng, answers = random.Random(2), defaultdict(Counter)
     for clip in drawn(number=3000):
         for question in clip_questions(clip, rng):
-            if question.frames == "several" and question.kind in ("move", "resize", "times"):
+            if question.frames == "several" and question.kind in ("move", "times"):
                 answers[question.kind][question.answer] += 1
-            elif question.text.startswith("Does the") and question.kind == "order":
-                answers["before or after"][question.answer] += 1
+            elif question.kind in ("order", "resize") and len(question.choices[0]) < 7:
+                answers[question.choices][question.answer] += 1
     for kind, counts in answers.items():
         assert max(counts.values()) < 1.35 * sum(counts.values()) / len(counts), kind
 
