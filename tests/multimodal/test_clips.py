@@ -1,6 +1,8 @@
 """Clips from files to answers: the processor, the assistant, the command, and what is refused."""
 
+import io
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -264,3 +266,21 @@ def test_sound_that_is_not_there_is_named(directory, clips, capsys):
 def test_a_model_without_video_parts_says_so(model_directory, clips):
     with pytest.raises(InputError, match="no video parts"):
         load(model_directory).ask(clips / "a.mp4", "What?")
+
+
+def test_chat_takes_a_clip_a_picture_and_a_recording_together(
+    directory, clips, tmp_path, monkeypatch, capsys
+):
+    Image.fromarray(frames(1)[0]).save(tmp_path / "a.png")
+    lines = [
+        f"/video {clips / 'a.mp4'}",
+        f"/image {tmp_path / 'a.png'}",
+        f"/audio {clips / 'a.mp4'}",
+        "What do you see?",
+        "And now?",
+        f"/video {tmp_path / 'gone.mp4'}",
+    ]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines) + "\n"))
+    assert main(["chat", "--model", str(directory), "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2 and err.count("\n") == 1 and "no such file" in err
