@@ -4,8 +4,8 @@
 kinds, asks every kind of question, and prints for each kind the share of answers that are right to
 the last letter with a 95 % interval (Wilson). Kinds that need several frames stand apart from those
 that one frame answers. Beside each stand controls: the frames in random order, every frame replaced
-by the mean of its group's, another clip's frames, no clip at all, and the score of somebody who
-knows the things in view and guesses the rest.
+by the mean of all, another clip's frames, no clip at all, and the score of somebody who knows the
+things in view and guesses the rest.
 """
 
 import argparse
@@ -48,7 +48,7 @@ class ClipScore:
     disordered: float
     """The same with the frames of each clip in random order."""
     mean: float
-    """The same with each frame replaced by the mean of those that it is merged with."""
+    """The same with each frame replaced by the mean of all, so that there is nothing to merge."""
     exchanged: float
     """The same with each clip given to another's questions."""
     blind: float
@@ -97,20 +97,18 @@ def table(scores: Sequence[ClipScore]) -> str:
     return "\n".join(lines)
 
 
-def mean_of_groups(clips: Clips, *, frames_per_group: int) -> Clips:
-    """The same clips with every frame replaced by the mean of those that it is merged with.
+def mean_of_frames(clips: Clips) -> Clips:
+    """The same clips with every frame replaced by the mean of all frames of its clip.
 
     Args:
         clips: with their features.
-        frames_per_group: frames that are merged.
     """
     assert clips.features is not None
     averaged = []
     parts = clips.features.split(clips.tiles_per_clip.tolist())
     for part, length in zip(parts, clips.lengths.tolist(), strict=True):
         frames = part.unflatten(0, (length, -1))
-        for group in frames.split(frames_per_group):
-            averaged.append(group.mean(dim=0, keepdim=True).expand_as(group).flatten(0, 1))
+        averaged.append(frames.mean(dim=0, keepdim=True).expand_as(frames).flatten(0, 1))
     return replace(clips, features=torch.cat(averaged))
 
 
@@ -150,13 +148,12 @@ def _answers(assistant: Assistant, asked: list[tuple[bytes, Question]]) -> list[
         for row, (clip, _) in zip(rows, asked, strict=True)
     ]
     batch = processor.collate(known).to(model.language.embedding.weight.device)
-    assert batch.clips is not None and model.config.video_aggregator is not None
-    size = model.config.video_aggregator.frames_per_group
+    assert batch.clips is not None
     shift = _another(asked)
     variants = [
         batch,
         replace(batch, clips=disordered(batch.clips)),
-        replace(batch, clips=mean_of_groups(batch.clips, frames_per_group=size)),
+        replace(batch, clips=mean_of_frames(batch.clips)),
         replace(batch, clips=_rolled(batch.clips, shift)),
         replace(batch, clips=None, visible_clips=None),
     ]
