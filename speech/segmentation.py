@@ -159,7 +159,8 @@ class _Cutter:
                 self._begin, self._speech_begin = max(start - self._padding, self._given), start
             self._speech_end = end
             self._num_speech += self._frame
-            if end + self._padding - self._begin > self._longest:
+            # More than once where a short pause, which is kept, came before this frame.
+            while end + self._padding - self._begin > self._longest:
                 yield self._cut(self._begin)
         elif end - self._speech_end >= max(self._min_silence, 2 * self._padding):
             yield from self.close()
@@ -177,7 +178,7 @@ class _Cutter:
     def _cut(self, begin: int) -> Segment:
         """Divide the segment that has grown too long where it is quietest."""
         first = begin + self._longest // 2
-        last = self._speech_end - max(self._padding, self._frame)
+        last = min(self._speech_end - max(self._padding, self._frame), begin + self._longest)
         slices = self.tape.read(first, last).unfold(0, SLICE, SLICE).square().sum(dim=-1)
         around = slices.unfold(0, 5, 1).sum(dim=-1)
         latest = len(around) - 1 - int(around.flip(0).argmin())

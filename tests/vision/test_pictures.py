@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from language.errors import InputError
-from multimodal import pictures
+from vision import pictures
 from vision.pictures import find_pictures, open_picture
 
 
