@@ -12,7 +12,6 @@ from typing import Any, overload
 
 import torch
 from PIL import Image
-from video.frames import Clip
 
 from language.chat import template_date
 from language.errors import InputError
@@ -32,6 +31,7 @@ from multimodal.session import MultimodalSession
 from multimodal.transcript import Transcript
 from multimodal.transcription import Hearing, TranscriptionConfig, named
 from speech.audio import Audio
+from video.frames import Clip
 from vision.pictures import Picture, open_picture
 
 CAPTION_REQUESTS = {"image": "Describe the picture.", "video": "Describe the clip."}

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from video.frames import Frame
 
 from multimodal.attention_map import draw_attention
 from multimodal.batch import Batch
 from multimodal.model import MultimodalLlama
+from video.frames import Frame
 from vision.tiles import TilesConfig
 
 FRAME_SIDE = 224

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
-from video.frames import Clip, is_animated, is_clip
 
 from multimodal.processor import Message
+from video.frames import Clip, is_animated, is_clip
 from vision.pictures import Picture
 
 Kind = Literal["image", "video"]
