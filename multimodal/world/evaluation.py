@@ -22,7 +22,8 @@ import torch
 
 from language.errors import InputError
 from multimodal.assistant import Assistant, load
-from multimodal.batch import IGNORED
+from multimodal.batch import IGNORED, Batch
+from multimodal.model import MultimodalLlama
 from multimodal.world.rendering import draw
 from multimodal.world.scenes import Scene, sample_scene
 from multimodal.world.texts import CAPTION_PROMPTS, Question, ask, caption, questions
@@ -137,11 +138,7 @@ def _answers(
     asked: list[tuple[int, Question]],
     picture_of: Callable[[int], bytes | None],
 ) -> list[bool]:
-    """Whether greedy decoding gives each answer, its end included.
-
-    It does if and only if every token of the answer is the likeliest after those before it, which
-    one pass over question and answer tells.
-    """
+    """Whether greedy decoding gives each answer, which one pass over question and answer tells."""
     processor, right = assistant.processor, []
     for start in range(0, len(asked), _BATCH):
         rows = []
@@ -153,11 +150,18 @@ def _answers(
                 messages[0] = {**messages[0], "content": [image, *messages[0]["content"]]}
             rows.append(processor.encode(messages))
         batch = processor.collate(rows).to(assistant.model.language.embedding.weight.device)
-        assert batch.targets is not None, "rows for training have targets"
-        likeliest = assistant.model(batch).argmax(dim=-1)
-        hits = (likeliest == batch.targets) | (batch.targets == IGNORED)
-        right += hits.all(dim=1).tolist()
+        right += right_answers(assistant.model, batch)
     return right
+
+
+def right_answers(model: MultimodalLlama, batch: Batch) -> list[bool]:
+    """Of each row, whether every token of its answer is the likeliest after those before it.
+
+    Just then greedy decoding gives that answer, its end included.
+    """
+    assert batch.targets is not None, "rows for training have targets"
+    likeliest = model(batch).argmax(dim=-1)
+    return ((likeliest == batch.targets) | (batch.targets == IGNORED)).all(dim=1).tolist()
 
 
 def _png(scene: Scene) -> bytes:

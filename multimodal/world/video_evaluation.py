@@ -21,11 +21,11 @@ import torch
 
 from language.errors import InputError
 from multimodal.assistant import Assistant, load
-from multimodal.batch import IGNORED, Batch, Clips
+from multimodal.batch import Clips
 from multimodal.processor import Message
 from multimodal.training.video import disordered, exchanged_clips
 from multimodal.world.clip_shards import evaluation_clips
-from multimodal.world.evaluation import wilson
+from multimodal.world.evaluation import right_answers, wilson
 from multimodal.world.texts import Question
 
 _BATCH = 16
@@ -157,7 +157,7 @@ def _answers(assistant: Assistant, asked: list[tuple[bytes, Question]]) -> list[
         replace(batch, clips=_rolled(batch.clips, shift)),
         replace(batch, clips=None, visible_clips=None),
     ]
-    return [_hits(assistant, variant) for variant in variants]
+    return [right_answers(model, variant) for variant in variants]
 
 
 def _features(assistant: Assistant, clips: list[Any]) -> list[torch.Tensor]:
@@ -174,14 +174,6 @@ def _features(assistant: Assistant, clips: list[Any]) -> list[torch.Tensor]:
         )
         made.append(assistant.model.frame_features(alone.to(device)).cpu())
     return made
-
-
-def _hits(assistant: Assistant, batch: Batch) -> list[bool]:
-    """Whether every token of each answer is the likeliest after those before it."""
-    assert batch.targets is not None, "rows for training have targets"
-    likeliest = assistant.model(batch).argmax(dim=-1)
-    hits = (likeliest == batch.targets) | (batch.targets == IGNORED)
-    return hits.all(dim=1).tolist()
 
 
 def _another(asked: list[tuple[bytes, Question]]) -> int:

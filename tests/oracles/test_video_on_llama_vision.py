@@ -51,7 +51,7 @@ def shard(tmp_path: Path) -> str:
     return str(tmp_path / "clips.tar")
 
 
-def test_added_trained_saved_and_loaded(released, shard, tmp_path):
+def test_added_trained_saved_and_loaded(released, shard, tmp_path, caplog):
     parts = VideoParts(
         core=str(released),
         aggregator=FreshAggregator(dim=16, num_layers=1, num_heads=2, ffn_dim=24),
@@ -93,4 +93,4 @@ def test_added_trained_saved_and_loaded(released, shard, tmp_path):
     gates = [layer.attention_gate for layer in again.model.video_adapter.layers]
     assert all(float(gate.detach().abs()) > 0 for gate in gates)
     assert list((tmp_path / "features").rglob("*.safetensors"))
-    assert data.train_loader.metrics
+    assert data.train_loader.metrics()["data/broken"] >= 1 and "sample 3: " in caplog.text

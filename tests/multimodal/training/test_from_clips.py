@@ -18,6 +18,7 @@ from multimodal.training.parts import build
 from tests.multimodal.clip_files import clip_bytes
 from tests.multimodal.training.test_from_shards import KILLER, ROOT
 from video import contained
+from vision.encoder import ImageEncoder
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -134,3 +135,25 @@ def test_a_decoder_that_dies_costs_its_clip_alone(config, monkeypatch, caplog):
     words = ["fit", "--config", str(config), "--trainer.max_steps", "3"]
     assert main([*words, "--data.init_args.num_workers", "0"]) == 0
     assert killed and "decoder" in caplog.text
+
+
+def test_known_clips_are_neither_decoded_nor_encoded_again(config, monkeypatch, caplog):
+    """In a second run the broken clip alone is asked for."""
+    words = ["fit", "--config", str(config), "--data.init_args.num_workers", "0"]
+    assert main(words) == 0
+    asked, encoded = [], []
+    stream = contained.ContainedDecoder.stream
+    monkeypatch.setattr(
+        contained.ContainedDecoder,
+        "stream",
+        lambda self, clip, *rest: asked.append(len(clip)) or stream(self, clip, *rest),
+    )
+    encode = ImageEncoder.forward
+    monkeypatch.setattr(
+        ImageEncoder,
+        "forward",
+        lambda self, tiles, *rest: encoded.append(len(tiles)) or encode(self, tiles, *rest),
+    )
+    again = ["--trainer.default_root_dir", str(config.parent / "again")]
+    assert main([*words, *again]) == 0
+    assert set(asked) == {100} and not encoded

@@ -35,8 +35,13 @@ def test_texts_too_short_to_judge_pass():
 
 
 def test_an_unsure_answer_is_refused():
-    verdict = check_language(SAID["en"], LanguageRules(min_probability=1.0))
-    assert verdict.passed or "probability" in verdict.reason
+    text = "Anna Martin Laura Peter David"  # names alone
+    code, probability = identify(text)
+    assert probability < 0.9999
+    rules = LanguageRules(languages=(code,), min_probability=0.9999)
+    verdict = check_language(text, rules)
+    assert not verdict.passed and "probability" in verdict.reason
+    assert check_language(text, LanguageRules(languages=(code,), min_probability=0.0)).passed
 
 
 @pytest.mark.parametrize("wrong", [{"languages": ()}, {"min_probability": 1.5}])
