@@ -78,6 +78,10 @@ def main(words: Sequence[str]) -> int:
 
 def _check_drawing(media: list[str], target: str, *, option: str, clip: bool) -> None:
     """Refuse before the model is loaded what could not be written after it answered."""
+    from video.frames import is_clip
+
+    if option == "--attention" and any(map(is_clip, media)):
+        raise InputError(option, "draws one picture: --frames-sheet draws the frames of a clip")
     if len(media) != 1 or len(find_media(media[0], as_clips=clip)) != 1:
         what = "picture" if option == "--attention" else "clip"
         raise InputError(option, f"draws one {what}: give a single file")

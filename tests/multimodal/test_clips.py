@@ -223,6 +223,12 @@ def test_the_frames_sheet(directory, clips, tmp_path, capsys):
     assert capsys.readouterr().out == shown
 
 
+def test_attention_on_a_clip_names_the_sheet(clips, tmp_path, capsys):
+    words = ["ask", str(clips / "a.mp4"), "What?", "--attention", str(tmp_path / "map.png")]
+    assert main(words) == 2
+    assert "--frames-sheet" in capsys.readouterr().err and not (tmp_path / "map.png").exists()
+
+
 def test_the_sheet_gives_each_frame_its_share(assistant, clips):
     from multimodal.attention_map import with_answer
     from multimodal.frames_sheet import frames_attention
