@@ -15,6 +15,8 @@ from language.errors import InputError
 _HERE = Path(__file__).resolve().parents[1]
 CARRIED = _HERE / "_configs" if (_HERE / "_configs").is_dir() else _HERE.parent / "configs"
 """``configs/`` as an installed package carries it, or of the source tree."""
+_RUN = {"extends", "trainer", "model", "data"}
+"""What a file that configures a run has one of."""
 
 
 def find_config(name: str | Path) -> Path:
@@ -33,13 +35,16 @@ def find_config(name: str | Path) -> Path:
 
 
 def config_names() -> list[str]:
-    """Names of the configs under ./configs and of those carried along, but for shared bases."""
+    """Names of the stages under ./configs and of those carried along.
+
+    Left out are shared bases, and files that configure something else than a run.
+    """
     return sorted(
         {
             file.relative_to(home).with_suffix("").as_posix()
             for home in (Path("configs"), CARRIED)
             for file in home.rglob("*.yaml")
-            if not file.name.startswith("_")
+            if not file.name.startswith("_") and _RUN.intersection(read_yaml(file))
         }
     )
 

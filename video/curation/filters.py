@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import yaml
 from PIL import Image
 
+from language.config_dict import config_from_dict
+from language.errors import InputError
 from video.curation.alignment import AlignmentRules, PairEncoder, check_alignment
 from video.curation.language_id import LanguageRules, check_language
 from video.curation.motion import MotionRules, check_motion
@@ -22,6 +26,24 @@ class CurationConfig:
     motion: MotionRules | None = MotionRules()
     overlaid_text: OverlaidTextRules | None = OverlaidTextRules()
     alignment: AlignmentRules | None = AlignmentRules()
+
+
+def read_curation(file: Path) -> CurationConfig:
+    """The filters that a YAML file names; a key that it lacks is as by default, null is off.
+
+    Raises:
+        InputError: the file is unreadable, or has an unknown key or a value out of its bounds.
+    """
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise InputError(file, f"not a readable YAML file ({error})") from None
+    if not isinstance(data, dict):
+        raise InputError(file, "not a YAML mapping of filters")
+    try:
+        return config_from_dict(CurationConfig, data)
+    except ValueError as error:
+        raise InputError(file, str(error)) from None
 
 
 @dataclass(frozen=True, kw_only=True)
