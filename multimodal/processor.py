@@ -125,7 +125,8 @@ class Processor:
             for dialogue in dialogues
         ]
         recordings: list[Tensor] = []
-        placed = [self._with_recordings(dialogue, recordings) for dialogue in encoded]
+        read: dict[Any, Tensor] = {}
+        placed = [self._with_recordings(dialogue, recordings, read) for dialogue in encoded]
         row = self._row(
             [dialogue.tokens for dialogue in placed],
             [dialogue.loss_mask for dialogue in placed],
@@ -156,8 +157,17 @@ class Processor:
             raise InputError("messages", "a recording, but this model has no ears: no speech parts")
         return self._hearing
 
-    def _with_recordings(self, dialog: Dialog, recordings: list[Tensor]) -> Dialog:
-        """The dialog with as many placeholders as its recordings need, which are appended."""
+    def _with_recordings(
+        self, dialog: Dialog, recordings: list[Tensor], read: dict[Any, Tensor]
+    ) -> Dialog:
+        """The dialog with as many placeholders as its recordings need, which are appended.
+
+        Args:
+            dialog: with one placeholder a recording.
+            recordings: of the row, in order.
+            read: samples of what was read for the row already, so that several dialogues about
+                one recording or clip decode it once.
+        """
         heard = [slot for slot in dialog.media if slot.kind == "audio"]
         if not heard:
             return dialog
@@ -171,7 +181,10 @@ class Processor:
                 continue
             if len(recordings) == MAX_RECORDINGS:
                 raise InputError("messages", f"more than {MAX_RECORDINGS} recordings in one row")
-            samples = read_audio(slot.item, max_seconds=self.max_seconds)
+            identity = _identity(slot.item)
+            if identity not in read:
+                read[identity] = read_audio(slot.item, max_seconds=self.max_seconds)
+            samples = read[identity]
             recordings.append(samples)
             out.add([self.tokenizer.audio_id] * self.num_positions(len(samples)), learned=False)
             start += 1
@@ -298,7 +311,7 @@ def spans(positions: list[int], length: int, *, until_next: bool) -> list[tuple[
 
 
 def _identity(picture: Any) -> Any:
-    """What tells two pictures apart without looking at them: a path, or the object itself."""
+    """What tells two media apart without looking at them: a path, or the object itself."""
     return str(picture) if isinstance(picture, str | Path) else id(picture)
 
 

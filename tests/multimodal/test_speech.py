@@ -14,6 +14,7 @@ from multimodal.checkpoint import load_model
 from multimodal.model import MultimodalLlama
 from multimodal.processor import Processor
 from multimodal.rows import collate
+from speech.audio import read_audio
 from tests.multimodal.speaking import (
     TOKENIZER,
     says,
@@ -112,6 +113,24 @@ def test_only_answers_are_learned(processor):
     learned = row.tokens[1:][row.targets[:-1] != -100]
     assert TOKENIZER.decode(learned.tolist()) == "one two<|eot_id|>"
     assert not (row.targets[row.spoken] >= 0).any()
+
+
+def test_dialogues_about_one_recording_decode_it_once(processor, monkeypatch):
+    read = []
+
+    def counting(item, **settings):
+        read.append(item)
+        return read_audio(item, **settings)
+
+    monkeypatch.setattr("multimodal.processor.read_audio", counting)
+    first, second = sound(0.5, seed=1), sound(0.7, seed=2)
+    dialogues = [[says(heard), says("one", role="assistant")] for heard in (first, second, first)]
+    row = processor.encode(dialogues)
+    assert len(read) == 2 and len(row.recordings) == 3
+    alone = [processor.encode(dialogue) for dialogue in dialogues]
+    assert row.tokens.tolist() == [token for each in alone for token in each.tokens.tolist()]
+    for found, each in zip(row.recordings, alone, strict=True):
+        assert torch.equal(found, each.recordings[0])
 
 
 def test_a_row_of_text_has_no_recordings(processor):
