@@ -5,14 +5,18 @@ gradient of its inputs; frozen weights have none (:mod:`language.flops`). The im
 in full: at 8B it is more than half of the work, which 6 x parameters x tokens does not see.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from language.flops import Work, causal_pairs, core_flops, document_lengths
-from multimodal.batch import IGNORED, Batch, Images
+from multimodal.batch import IGNORED, Batch, Images, Recordings
 from multimodal.config import MultimodalConfig
+from multimodal.model import MultimodalLlama
+from speech.flops import adapter_flops as speech_adapter_flops
+from speech.flops import conformer_flops
 from vision.adapter import ImageAdapterConfig
 from vision.flops import encoder_flops
 
@@ -56,6 +60,30 @@ def step_work(config: MultimodalConfig, batch: Batch, *, trained: Trained) -> Wo
         )
     samples = torch.tensor(len(batch.tokens), device=tokens.device)
     return Work(samples=samples, tokens=tokens, flops=flops)
+
+
+def hearing_flops(
+    model: MultimodalLlama, recordings: Recordings, *, trained: Collection[str]
+) -> Tensor:
+    """Operations of the speech encoder and adapter on a batch's recordings, 0-d float64.
+
+    Args:
+        model: with speech parts.
+        recordings: of the batch.
+        trained: names of the parts that train.
+    """
+    config = model.config
+    assert config.speech_encoder is not None and config.speech_adapter is not None
+    frames = model.speech_encoder.num_frames(recordings.lengths)
+    conformer = config.speech_encoder.conformer
+    if conformer is not None:
+        flops = conformer_flops(conformer, frames, trained="speech_encoder" in trained)
+    else:  # a public encoder: its weights alone are counted
+        size = sum(parameter.numel() for parameter in model.speech_encoder.parameters())
+        passes = 3 if "speech_encoder" in trained else 1
+        flops = passes * 2 * size * frames.double().sum()
+    adapts = "speech_adapter" in trained
+    return flops + speech_adapter_flops(config.speech_adapter, frames, trained=adapts)
 
 
 def seen_pairs(images: Images, visible: Tensor) -> Tensor:

@@ -19,10 +19,10 @@ from multimodal.batch import Batch, Recordings
 from multimodal.config import MultimodalConfig
 from multimodal.model import MultimodalLlama
 from multimodal.training.announce import announce
+from multimodal.training.flops import hearing_flops
 from multimodal.training.frozen_core import FrozenCoreTraining
 from multimodal.training.speech_parts import SpeechParts, build_speech, speech_config_of
 from speech.augmentation import AugmentationConfig, mask_features
-from speech.flops import adapter_flops, conformer_flops
 from speech.frames import Frames
 
 HEARS = 0.05
@@ -148,18 +148,8 @@ class SpeechTraining(FrozenCoreTraining):
             first_block=0 if heard is not None else config.language.num_layers,
         )
         if heard is not None:
-            names = {name.split(".")[0] for name, _ in self.trainable()}
-            frames = self.model.speech_encoder.num_frames(heard.lengths)
-            assert config.speech_encoder is not None and config.speech_adapter is not None
-            conformer = config.speech_encoder.conformer
-            if conformer is not None:
-                trained = "speech_encoder" in names
-                flops = flops + conformer_flops(conformer, frames, trained=trained)
-            else:  # a public encoder: its weights alone are counted
-                size = sum(p.numel() for p in self.model.speech_encoder.parameters())
-                passes = 3 if "speech_encoder" in names else 1
-                flops = flops + passes * 2 * size * frames.double().sum()
-            flops = flops + adapter_flops(config.speech_adapter, frames, trained=True)
+            trained = {name.split(".")[0] for name, _ in self.trainable()}
+            flops = flops + hearing_flops(self.model, heard, trained=trained)
         samples = torch.tensor(len(batch.tokens), device=tokens.device)
         return Work(samples=samples, tokens=tokens, flops=flops)
 

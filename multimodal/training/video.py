@@ -18,6 +18,7 @@ from multimodal.batch import Batch, Clips
 from multimodal.config import MultimodalConfig
 from multimodal.data.feature_cache import FeatureCache
 from multimodal.model import MultimodalLlama
+from multimodal.training.flops import hearing_flops
 from multimodal.training.frozen_core import FrozenCoreTraining
 from multimodal.training.video_flops import video_step_work
 from multimodal.training.video_parts import VideoParts, build_video, video_config_of
@@ -139,7 +140,11 @@ class VideoAdapterTraining(FrozenCoreTraining):
 
     def work(self, batch: Batch) -> Work:
         """What a batch asks for."""
-        return video_step_work(self.model.config, batch)
+        work = video_step_work(self.model.config, batch)
+        if batch.recordings is None:
+            return work
+        hearing = hearing_flops(self.model, batch.recordings, trained=())
+        return replace(work, flops=work.flops + hearing)
 
 
 def exchanged_clips(clips: Clips) -> Clips:

@@ -6,16 +6,20 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from language.checkpoint import load_llama
 from language.errors import InputError
 from language.optimization import AdamWConfig, ScheduleConfig
 from multimodal.adapter_checkpoint import IMAGE_PARTS, load_adapter, save_adapter
 from multimodal.assistant import load
+from multimodal.batch import Recordings
 from multimodal.checkpoint import load_model
 from multimodal.data.feature_cache import FeatureCache
 from multimodal.locations import load_weights
 from multimodal.training.checkpoints import LAST, Checkpoints
+from multimodal.training.flops import hearing_flops
 from multimodal.training.parts import build
 from multimodal.training.video import VideoAdapterTraining, disordered, exchanged_clips
 from multimodal.training.video_flops import video_step_work
@@ -26,6 +30,7 @@ from multimodal.training.video_parts import (
     build_video,
     video_config_of,
 )
+from tests.multimodal.speaking import speaking_model
 from tests.multimodal.training.fakes import (
     Counting,
     Recorder,
@@ -312,3 +317,21 @@ def test_work_without_clips_is_the_cores_forward(video_parts):
     cached = float(video_step_work(config, replace(batch, clips=known)).flops)
     without = float(video_step_work(config, replace(batch, clips=None)).flops)
     assert without < cached < with_clips
+
+
+def test_work_with_sound_counts_what_is_heard():
+    """Against torch's own count of the frozen speech parts' forward pass on equal recordings."""
+    model = speaking_model().eval()
+    recordings = Recordings(
+        waveforms=torch.randn(2, 8000), lengths=torch.tensor([8000, 8000]), rows=torch.arange(2)
+    )
+    with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        with FlopCounterMode(display=False) as whole:
+            model.hear(recordings)
+        with FlopCounterMode(display=False) as front:  # spectra are no part of a model's work
+            model.speech_encoder.features(recordings.waveforms, recordings.lengths)
+    expected = float(hearing_flops(model, recordings, trained=()))
+    counted = whole.get_total_flops() - front.get_total_flops()
+    assert expected == pytest.approx(counted, rel=0.1)
+    both = float(hearing_flops(model, recordings, trained=("speech_adapter", "speech_encoder")))
+    assert both == pytest.approx(3 * expected, rel=0.05)
