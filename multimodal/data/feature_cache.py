@@ -2,12 +2,15 @@
 
 A file is named by the clip's content and lies in a folder named by everything else that the
 features depend on: the encoder's weights, how frames are sampled and how they are cut. It appears
-whole or not at all, and one that cannot be read is as one that is not there.
+whole or not at all, and one that cannot be read is as one that is not there. Features are larger
+than the clips that they come from: a bound keeps the folder from filling its disk.
 """
 
 import hashlib
 import json
+import math
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,19 +26,36 @@ from multimodal.config import MultimodalConfig
 from multimodal.model import MultimodalLlama
 from multimodal.rows import FrameTiles
 
+HEADER_BYTES = 1024
+"""Allowed for what a file says about its clip."""
 
-@dataclass(frozen=True)
+
+@dataclass
 class FeatureCache:
     """The features that one encoder makes of clips that are watched in one way."""
 
     folder: Path
+    room: float = math.inf
+    """Bytes that may still be written."""
 
     @staticmethod
-    def of(folder: Path | str, model: MultimodalLlama) -> "FeatureCache":
-        """The part of a folder that belongs to a model's encoder and way of watching."""
-        return FeatureCache(
-            Path(folder) / cache_name(model.config, weights_hash(model.image_encoder))
-        )
+    def of(
+        folder: Path | str, model: MultimodalLlama, *, max_bytes: float = math.inf, sharers: int = 1
+    ) -> "FeatureCache":
+        """The part of a folder that belongs to a model's encoder and way of watching.
+
+        Args:
+            folder: of features of any encoders.
+            model: which one is meant.
+            max_bytes: what all files in ``folder`` may take together.
+            sharers: processes that write into it, each of which takes an equal part of the room.
+        """
+        room = math.inf
+        if max_bytes < math.inf:
+            held = sum(file.stat().st_size for file in Path(folder).rglob("*.safetensors"))
+            room = (max_bytes - held) / sharers
+        mine = cache_name(model.config, weights_hash(model.image_encoder))
+        return FeatureCache(Path(folder) / mine, room)
 
     def find(self, key: str) -> FrameTiles | None:
         """What is known of a clip: its features and no pixels; None if that is nothing."""
@@ -55,7 +75,9 @@ class FeatureCache:
         )
 
     def keep(self, clips: Clips, features: Tensor) -> None:
-        """Write the features of those clips that were not known.
+        """Write the features of those clips that were not known, as far as there is room.
+
+        A disk that takes no more ends the keeping, with a warning, and not the run.
 
         Args:
             clips: of a batch; those without a key are passed over.
@@ -65,7 +87,9 @@ class FeatureCache:
         known = [False] * len(counts) if clips.known is None else clips.known.tolist()
         of_clip = features.split(counts)
         for index, key in enumerate(clips.keys):
-            if key and not known[index]:
+            size = of_clip[index].nbytes + HEADER_BYTES
+            if key and not known[index] and size <= self.room:
+                self.room -= size
                 about = {
                     "arrangement": clips.arrangements[index].tolist(),
                     "times": clips.times[index],
@@ -75,10 +99,15 @@ class FeatureCache:
 
     def _write(self, key: str, features: Tensor, about: str) -> None:
         file = self._file(key)
-        file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(f".{os.getpid()}.partial")
-        save_file({"features": features.cpu().contiguous().clone()}, partial, {"about": about})
-        os.replace(partial, file)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_file({"features": features.cpu().contiguous().clone()}, partial, {"about": about})
+            os.replace(partial, file)
+        except (OSError, SafetensorError) as error:
+            partial.unlink(missing_ok=True)
+            self.room = 0
+            warnings.warn(f"{self.folder}: features are kept no more ({error})", stacklevel=3)
 
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key[2:]}.safetensors"

@@ -5,6 +5,7 @@ features of a clip's frames are the same in every epoch, and may be kept on disk
 (`multimodal.data.feature_cache`).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -39,6 +40,7 @@ class VideoAdapterTraining(FrozenCoreTraining):
         tokenizer: str = "",
         max_tokens: int = 0,
         feature_cache: str = "",
+        feature_cache_gb: float = 0.0,
         compare_clips: bool = True,
         export_whole: bool = False,
         compile: bool = False,
@@ -54,13 +56,15 @@ class VideoAdapterTraining(FrozenCoreTraining):
             max_tokens: longest row in tokens; 0 is the core's context. Longer samples are dropped.
             feature_cache: folder that the image features of clips are kept in, keyed by the clip's
                 content and the encoder; "" encodes every frame anew.
+            feature_cache_gb: most 10^9 bytes that this folder may take; clips beyond are encoded
+                anew each time. 0 sets no bound.
             compare_clips: validate also with clips exchanged, with their frames in disorder, and
                 without any, which shows whether the model watches them, and in time.
             export_whole: export the core, too, as a directory that needs nothing else.
             compile: whether blocks are compiled by torch.compile.
 
         Raises:
-            ValueError: features are to be kept, but the image encoder trains.
+            ValueError: features are to be kept, but the image encoder trains; a negative bound.
         """
         super().__init__(
             optimizer=optimizer,
@@ -75,7 +79,9 @@ class VideoAdapterTraining(FrozenCoreTraining):
         if feature_cache and any(pattern.startswith("image_encoder") for pattern in train):
             raise ValueError("model.feature_cache: the features of an encoder that trains change")
         self.parts, self.compare_clips = parts, compare_clips
-        self.feature_cache = feature_cache
+        if feature_cache_gb < 0:
+            raise ValueError(f"model.feature_cache_gb must be 0 or more, not {feature_cache_gb}")
+        self.feature_cache, self.feature_cache_gb = feature_cache, feature_cache_gb
         self._cache: FeatureCache | None = None
 
     def planned_config(self) -> MultimodalConfig:
@@ -100,7 +106,12 @@ class VideoAdapterTraining(FrozenCoreTraining):
     def cache(self) -> FeatureCache | None:
         """Where features are kept; None if they are not."""
         if self.feature_cache and self._cache is None:
-            self._cache = FeatureCache.of(self.feature_cache, self.model)
+            self._cache = FeatureCache.of(
+                self.feature_cache,
+                self.model,
+                max_bytes=self.feature_cache_gb * 1e9 or math.inf,
+                sharers=self.trainer.world_size,
+            )
         return self._cache
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:

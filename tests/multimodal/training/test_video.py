@@ -16,7 +16,7 @@ from multimodal.adapter_checkpoint import IMAGE_PARTS, load_adapter, save_adapte
 from multimodal.assistant import load
 from multimodal.batch import Recordings
 from multimodal.checkpoint import load_model
-from multimodal.data.feature_cache import FeatureCache
+from multimodal.data.feature_cache import HEADER_BYTES, FeatureCache
 from multimodal.locations import load_weights
 from multimodal.training.checkpoints import LAST, Checkpoints
 from multimodal.training.flops import hearing_flops
@@ -257,6 +257,33 @@ def test_features_are_found_again(watch, video_parts, tmp_path):
     file.write_bytes(file.read_bytes()[:100])  # as a crash or a full disk leaves it
     key = file.parent.name + file.stem
     assert cache.find(key) is None
+
+
+def test_no_more_features_are_kept_than_there_is_room_for(watch, tmp_path):
+    whole, bounded = tmp_path / "whole", tmp_path / "bounded"
+    watch(feature_cache=str(whole))
+    sizes = [file.stat().st_size for file in whole.rglob("*.safetensors")]
+    bound = 4 * (max(sizes) + HEADER_BYTES)
+    assert len(sizes) > 8
+    _, plain = watch()
+    _, kept = watch(feature_cache=str(bounded), feature_cache_gb=bound / 1e9)
+    assert kept.losses == plain.losses
+    held = [file.stat().st_size for file in bounded.rglob("*.safetensors")]
+    assert 3 <= len(held) < len(sizes) and sum(held) <= bound
+    _, again = watch(feature_cache=str(bounded), feature_cache_gb=bound / 1e9)
+    assert again.losses == plain.losses  # what is there counts
+    assert sum(file.stat().st_size for file in bounded.rglob("*.safetensors")) <= bound
+
+
+def test_a_full_disk_ends_the_keeping_and_not_the_run(watch, tmp_path, monkeypatch):
+    def full(tensors, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("multimodal.data.feature_cache.save_file", full)
+    with pytest.warns(UserWarning, match="kept no more.*No space left"):
+        _, kept = watch(feature_cache=str(tmp_path / "features"))
+    assert len(kept.losses) == 8 and not list((tmp_path / "features").rglob("*.*"))
 
 
 def test_a_cache_belongs_to_its_encoder_and_way_of_watching(video_parts, tmp_path):
