@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from multimodal.processor import Message
+from language.errors import InputError
+from multimodal.processor import Message, medium_name
 from video.frames import Clip, is_animated, is_clip
 from vision.pictures import Picture
 
@@ -57,9 +58,15 @@ def turn(medium: Medium, text: str, *, watches: bool, sound: bool = False) -> li
         text: what is said.
         watches: whether it is said to a model that watches clips.
         sound: whether a clip is heard, too.
+
+    Raises:
+        InputError: sound is asked of a picture.
     """
     kind = kind_of(medium, watches=watches)
-    shown: Message = {"type": kind, kind: content_of(medium)}
-    if kind == "video" and sound:
+    content = content_of(medium)
+    shown: Message = {"type": kind, kind: content}
+    if sound:
+        if kind == "image":
+            raise InputError(medium_name(content, "--with-sound"), "a picture has no sound")
         shown["sound"] = True
     return [{"role": "user", "content": [shown, {"type": "text", "text": text}]}]

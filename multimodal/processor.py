@@ -152,9 +152,10 @@ class Processor:
         encoder, _ = self._parts_that_hear()
         return min(self.config.max_seconds, encoder.max_seconds)
 
-    def _parts_that_hear(self) -> tuple[Any, SpeechAdapter]:
+    def _parts_that_hear(self, recording: Any = None) -> tuple[Any, SpeechAdapter]:
         if self._hearing is None:
-            raise InputError("messages", "a recording, but this model has no ears: no speech parts")
+            name = medium_name(recording)
+            raise InputError(name, "a recording, but this model has no ears: no speech parts")
         return self._hearing
 
     def _with_recordings(
@@ -181,6 +182,7 @@ class Processor:
                 continue
             if len(recordings) == MAX_RECORDINGS:
                 raise InputError("messages", f"more than {MAX_RECORDINGS} recordings in one row")
+            self._parts_that_hear(slot.item)
             identity = _identity(slot.item)
             if identity not in read:
                 read[identity] = read_audio(slot.item, max_seconds=self.max_seconds)
@@ -274,12 +276,13 @@ class Processor:
 
     def _tiles(self, picture: Any) -> Tiles:
         if self.config.tiles is None:
-            raise InputError("messages", "a picture, but this model reads text alone")
+            name = medium_name(picture)
+            raise InputError(name, "a picture, but this model reads text alone")
         return tile_picture(open_picture(picture), self.config.tiles)
 
     def _frames(self, clip: Any) -> FrameTiles:
         if self.watcher is None:
-            raise InputError("messages", "a clip, but this model has no video parts")
+            raise InputError(medium_name(clip), "a clip, but this model has no video parts")
         return self.watcher(clip)
 
     def _check_characters(self, num_characters: int) -> None:
@@ -289,6 +292,11 @@ class Processor:
                 "messages",
                 f"{num_characters:,} characters, more than {self.max_tokens:,} tokens hold",
             )
+
+
+def medium_name(medium: Any, otherwise: str = "messages") -> str:
+    """What a refusal calls a medium: its path, if it came as one."""
+    return str(medium) if isinstance(medium, str | Path) else otherwise
 
 
 def spans(positions: list[int], length: int, *, until_next: bool) -> list[tuple[int, int]]:

@@ -43,6 +43,8 @@ def main(words: Sequence[str]) -> int:
         "while answering; one clip",
     )
     options = parse(parser, words)
+    if options.with_sound and options.attention is not None:
+        raise InputError("--with-sound", "a picture has no sound, and --attention draws one")
     for option, target in (
         ("--attention", options.attention),
         ("--frames-sheet", options.frames_sheet),

@@ -122,6 +122,7 @@ def test_attention_is_written(stand_in, capsys):
         (["caption", "a.png", "--temperature", "hot"], "temperature"),
         (["ask", "a.png", "more/b.jpg", "q", "--attention", "map.png"], "single file"),
         (["ask", "a.png", "q", "--attention", "map.jpg"], ".png"),
+        (["ask", "a.png", "q", "--attention", "map.png", "--with-sound"], "has no sound"),
         (["ask", "a.png", "q", "--attention", "gone/map.png"], "folder does not exist"),
     ],
 )

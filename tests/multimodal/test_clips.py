@@ -278,9 +278,22 @@ def test_sound_that_is_not_there_is_named(directory, clips, capsys):
     assert capsys.readouterr().err == f"openherd: {silent}: no sound in it\n"
 
 
-def test_a_model_without_video_parts_says_so(model_directory, clips):
-    with pytest.raises(InputError, match="no video parts"):
-        load(model_directory).ask(clips / "a.mp4", "What?")
+def test_sound_asked_of_a_picture_is_refused(directory, clips, tmp_path, capsys):
+    picture = str(tmp_path / "a.png")
+    Image.fromarray(frames(1)[0]).save(picture)
+    words = ["ask", picture, str(clips / "a.mp4"), "What?", "--with-sound"]
+    assert main([*words, "--model", str(directory)]) == 2
+    out, err = capsys.readouterr()
+    assert err == f"openherd: {picture}: a picture has no sound\n"
+    assert len(out.splitlines()) == 1  # the clip is answered
+
+
+def test_a_model_without_the_parts_names_what_it_cannot_take(model_directory, clips):
+    model, clip = load(model_directory), clips / "a.mp4"
+    with pytest.raises(InputError, match=r"a\.mp4: .*no video parts"):
+        model.ask(clip, "What?")
+    with pytest.raises(InputError, match=r"a\.mp4: .*no ears"):
+        list(model.stream(user({"type": "audio", "audio": str(clip)})))
 
 
 def test_chat_takes_a_clip_a_picture_and_a_recording_together(
