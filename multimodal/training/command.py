@@ -21,11 +21,12 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from language.errors import InputError
 from multimodal.training.averaging import CheckpointAveraging
-from multimodal.training.checkpoints import LAST, Checkpoints, WholeFiles
+from multimodal.training.checkpoints import Checkpoints, WholeStates, latest
 from multimodal.training.config_files import expand
 from multimodal.training.export import Export
 from multimodal.training.metrics_file import MetricsFile
 from multimodal.training.progress import DataWait, Progress
+from multimodal.training.states import check_state
 
 TRAINER_DEFAULTS = {
     "default_root_dir": "runs",
@@ -80,13 +81,17 @@ class TrainingCLI(LightningCLI):
         """A checkpoint brings weights and state, never settings."""
 
     def before_instantiate_classes(self) -> None:
-        """Let ``--ckpt_path last`` mean the run's latest state, or the beginning without one."""
+        """Let ``--ckpt_path last`` mean the run's newest good state, or the beginning without one.
+
+        Raises:
+            InputError: the state that is named is not whole.
+        """
         config = self.config[self.config.subcommand]
         if config.ckpt_path == "last":
-            last = Path(config.trainer.default_root_dir) / LAST
-            config.ckpt_path = str(last) if last.is_file() else None
-        elif config.ckpt_path is not None and not Path(config.ckpt_path).is_file():
-            raise InputError(config.ckpt_path, "no such checkpoint")
+            state = latest(config.trainer.default_root_dir)
+            config.ckpt_path = None if state is None else str(state)
+        elif config.ckpt_path is not None:
+            check_state(Path(config.ckpt_path))
 
     def after_fit(self) -> None:
         """Export what a run ended with that was killed after its last state, if it did not."""
@@ -122,7 +127,7 @@ class TrainingCLI(LightningCLI):
             kwargs["profiler"] = DataWait()
         plugins = config.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
-        return super().instantiate_trainer(plugins=[*plugins, WholeFiles()], **kwargs)
+        return super().instantiate_trainer(plugins=[*plugins, WholeStates()], **kwargs)
 
 
 def main(words: Sequence[str]) -> int:
@@ -178,7 +183,7 @@ def run(words: Sequence[str], *, cli: type[TrainingCLI] = TrainingCLI) -> Traini
             parser_kwargs=strict | dict.fromkeys(cli.subcommands(), strict),
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            args=[verb, *expand(rest)],
+            args=[verb, *expand(["--ckpt_path=last" if w == "--resume" else w for w in rest])],
         )
     except ArgumentError as error:
         raise InputError(f"openherd {verb}", plain(str(error))) from None

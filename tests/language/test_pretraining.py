@@ -19,7 +19,7 @@ from language.pretraining import LanguagePretraining
 from language.tokenizer import train_bpe
 from multimodal.batch import IGNORED
 from multimodal.training.averaging import CheckpointAveraging
-from multimodal.training.checkpoints import LAST, Checkpoints
+from multimodal.training.checkpoints import FILE, Checkpoints, latest
 from tests.multimodal.training.fakes import Counting, Recorder, quiet_trainer
 
 TOKENIZER = train_bpe(["one two three"] * 3, num_merged=4)
@@ -286,7 +286,7 @@ def test_a_run_that_diverged_stops_before_its_state_is_saved(train, tmp_path):
             callbacks=[Checkpoints(every_n_steps=1)],
             schedule=ScheduleConfig(),
         )
-    state = torch.load(tmp_path / "run" / LAST, weights_only=True)
+    state = torch.load(latest(tmp_path / "run") / FILE, weights_only=True)
     assert state["global_step"] == 1
 
 

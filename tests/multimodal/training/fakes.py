@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch.utils.data import DataLoader, Dataset
 
 from multimodal.batch import IGNORED, Batch, Clips, Images
-from multimodal.training.checkpoints import WholeFiles
+from multimodal.training.checkpoints import WholeStates
 
 VOCABULARY = 48
 TILE = 16
@@ -161,6 +161,6 @@ def quiet_trainer(root: Any, **settings: Any) -> Trainer:
         "use_distributed_sampler": False,
         "gradient_clip_val": 1.0,
         "limit_val_batches": 0,
-        "plugins": [WholeFiles()],
+        "plugins": [WholeStates()],
     }
     return Trainer(**{**usual, **settings})

@@ -15,7 +15,7 @@ from multimodal.assistant import load
 from multimodal.batch import IGNORED
 from multimodal.checkpoint import load_model
 from multimodal.training.adapter import rolled
-from multimodal.training.checkpoints import LAST, Checkpoints
+from multimodal.training.checkpoints import FILE, Checkpoints, latest
 from multimodal.training.frozen_core import choose_trainable, describe
 from multimodal.training.parts import FreshAdapter, ModelParts, build, config_of
 from tests.multimodal.training.conftest import ENCODER
@@ -205,10 +205,10 @@ def test_the_table_says_how_much_trains(parts):
 
 def test_states_hold_what_trains_alone(adapt, tmp_path):
     module, _ = adapt(train=("image_adapter.*",), callbacks=[Checkpoints()])
-    state = torch.load(tmp_path / "run" / LAST, weights_only=True)
+    state = torch.load(latest(tmp_path / "run") / FILE, weights_only=True)
     assert set(state["state_dict"]) == {f"model.{name}" for name, _ in module.trainable()}
     with pytest.raises(InputError, match="another run: this one trains model.extra_embedding"):
-        adapt(fit={"ckpt_path": str(tmp_path / "run" / LAST)})
+        adapt(fit={"ckpt_path": str(latest(tmp_path / "run"))})
 
 
 def test_stages_follow_one_another(adapt, core, sibling, tmp_path):

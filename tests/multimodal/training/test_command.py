@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from language.errors import InputError
-from multimodal.training.checkpoints import LAST, WholeFiles
+from multimodal.training.checkpoints import FILE, latest
 from multimodal.training.command import main
 from tests.multimodal.training.conftest import TOKENIZER
 
@@ -79,7 +79,7 @@ def test_a_run_leaves_its_records_state_and_export(config, capsys):
     for name in ("speed/samples", "speed/tokens", "speed/data_wait", "speed/memory_gb"):
         assert float(rows[4][name]) >= 0
     assert (run / "export" / "model.safetensors").is_file()
-    assert (run / LAST).is_file() and not list(run.rglob("*.partial"))
+    assert latest(run).name == "step-4" and not list(run.rglob("*.tmp"))
     assert list(run.glob("events.out.tfevents*"))
     written = yaml.safe_load((run / "config.yaml").read_text())
     assert written["model"]["init_args"]["optimizer"]["learning_rate"] == 1e-2
@@ -102,7 +102,7 @@ def test_command_line_over_yaml_over_state(config):
     line = ["--model.init_args.optimizer.learning_rate", "2e-3", "--trainer.max_steps=8"]
     main([*resume, *line, "--model.init_args.optimizer.weight_decay=0.5"])
     assert [rates(config)[step] for step in (6, 7, 8)] == [3e-3, 2e-3, 2e-3]
-    state = torch.load(config.parent / "run" / LAST, weights_only=True)
+    state = torch.load(latest(config.parent / "run") / FILE, weights_only=True)
     groups = state["optimizer_states"][0]["param_groups"]
     assert sorted({group["weight_decay"] for group in groups}) == [0.0, 0.5]
 
@@ -166,7 +166,7 @@ def test_what_is_wrong_is_said_in_one_line(config, change, fault):
         (["--trainer.max_step", "3"], "max_step"),
         (["--config"], "give a file"),
         (["--config", "image/no-such"], "no such config; there are image/"),
-        (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
+        (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: no such state"),
     ],
 )
 def test_wrong_words_are_said_in_one_line(config, words, fault):
@@ -244,14 +244,14 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(config):
     main([*words, "--trainer.default_root_dir", str(whole)])
     killed = struck(words, signal.SIGKILL, step=5)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    state = torch.load(config.parent / "run" / LAST, weights_only=True)
+    state = torch.load(latest(config.parent / "run") / FILE, weights_only=True)
     assert state["global_step"] == 4
-    main([*words, "--ckpt_path", "last"])
+    main([*words, "--resume"])
     ours, theirs = metrics(config), metrics(config, "whole")
     for name in ("train/loss", "train/gradient_norm", "train/learning_rate"):
         assert [row[name] for row in ours.values()] == [row[name] for row in theirs.values()]
     resumed = config.parent / "run"
-    first, second = (torch.load(run / LAST, weights_only=True) for run in (resumed, whole))
+    first, second = (torch.load(latest(run) / FILE, weights_only=True) for run in (resumed, whole))
     for name, value in second["state_dict"].items():
         assert torch.equal(value, first["state_dict"][name]), name
     weights = Path("export", "model.safetensors")
@@ -266,23 +266,3 @@ def test_killed_between_the_last_state_and_the_last_export(config):
     weights.unlink()
     main([*words, "--ckpt_path", "last"])
     assert weights.read_bytes() == exported
-
-
-@pytest.mark.parametrize("broken", ["torch.save", "os.replace", "os.fsync"])
-def test_a_crash_in_a_save_leaves_the_state_before(tmp_path, monkeypatch, broken):
-    path, files = tmp_path / "last.ckpt", WholeFiles()
-    files.save_checkpoint({"step": 1}, path)
-
-    def crash(*args, **_):
-        if broken == "torch.save":
-            args[1].write(b"half a state")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(broken, crash)
-    with pytest.raises(OSError, match="no space"):
-        files.save_checkpoint({"step": 2}, path)
-    monkeypatch.undo()
-    assert files.load_checkpoint(path)["step"] == 1
-    files.save_checkpoint({"step": 3}, path)
-    assert files.load_checkpoint(path)["step"] == 3
-    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]

@@ -22,7 +22,7 @@ from multimodal.data.module import SourceConfig
 from multimodal.data.speech_module import SpeechData
 from multimodal.data.tasks import without_targets
 from multimodal.locations import load_weights
-from multimodal.training.checkpoints import LAST, Checkpoints
+from multimodal.training.checkpoints import Checkpoints, latest
 from multimodal.training.speech import SpeechTraining, exchanged_recordings
 from multimodal.training.speech_parts import FreshSpeechAdapter, SpeechParts, build_speech
 from multimodal.training.warm_up import SpeechWarmUp
@@ -139,7 +139,7 @@ def test_a_resumed_run_is_the_whole_run(train, tmp_path):
         name="cut",
         trainer={"max_steps": 8},
         callbacks=[Checkpoints(every_n_steps=2)],
-        fit={"ckpt_path": str(tmp_path / "cut" / LAST)},
+        fit={"ckpt_path": str(latest(tmp_path / "cut"))},
     )
     assert rest.losses == losses.losses[-len(rest.losses) :] and len(rest.losses) < 8
     for name, parameter in whole.model.named_parameters():

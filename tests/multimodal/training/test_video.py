@@ -18,7 +18,7 @@ from multimodal.batch import Recordings
 from multimodal.checkpoint import load_model
 from multimodal.data.feature_cache import HEADER_BYTES, FeatureCache
 from multimodal.locations import load_weights
-from multimodal.training.checkpoints import LAST, Checkpoints
+from multimodal.training.checkpoints import Checkpoints, latest
 from multimodal.training.flops import hearing_flops
 from multimodal.training.parts import build
 from multimodal.training.video import VideoAdapterTraining, disordered, exchanged_clips
@@ -314,7 +314,7 @@ def test_resumed_is_uninterrupted(watch, tmp_path):
         trainer={"limit_train_batches": 5, "max_epochs": 1},
         callbacks=[Checkpoints(every_n_steps=2)],
     )
-    last = str(tmp_path / "run" / LAST)
+    last = str(latest(tmp_path / "run"))
     _, rest = watch(callbacks=[Checkpoints(every_n_steps=2)], fit={"ckpt_path": last})
     assert 0 < len(rest.losses) < 8
     assert rest.losses == whole.losses[-len(rest.losses) :]
