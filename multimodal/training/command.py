@@ -26,6 +26,7 @@ from multimodal.training.config_files import expand
 from multimodal.training.export import Export
 from multimodal.training.metrics_file import MetricsFile
 from multimodal.training.progress import DataWait, Progress
+from multimodal.training.run_record import RunRecord
 from multimodal.training.states import check_state
 
 TRAINER_DEFAULTS = {
@@ -76,6 +77,7 @@ class TrainingCLI(LightningCLI):
         parser.add_lightning_class_args(Progress, "progress")
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(Export, "export")
+        parser.add_lightning_class_args(RunRecord, "record")
 
     def _parse_ckpt_path(self) -> None:
         """A checkpoint brings weights and state, never settings."""

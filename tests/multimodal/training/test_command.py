@@ -1,6 +1,7 @@
 """`openherd fit` and its kin: what wins over what, one line for what is wrong, exact resuming."""
 
 import csv
+import json
 import re
 import signal
 import subprocess
@@ -87,6 +88,17 @@ def test_a_run_leaves_its_records_state_and_export(config, capsys):
     assert "step 4/4" in out and "samples/s" in out and "left 0:00:00" in out
     assert "val/loss" in out
     assert main(["validate", "--config", str(config), "--ckpt_path", "last"]) == 0
+
+
+def test_each_start_of_a_run_is_recorded(config):
+    main(["fit", "--config", str(config)])
+    main(["fit", "--config", str(config), "--resume", "--trainer.max_steps", "6"])
+    first, second = json.loads((config.parent / "run" / "run.json").read_text())
+    assert (first["from_step"], second["from_step"]) == (0, 4)
+    assert torch.__version__.startswith(first["versions"]["torch"])
+    assert first["parameters"] == second["parameters"]
+    for row in first["parameters"].values():
+        assert 0 < row["trained"] <= row["all"]
 
 
 def test_command_line_over_yaml_over_state(config):
