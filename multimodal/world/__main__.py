@@ -2,14 +2,16 @@
 
 `python -m multimodal.world --split test --number 12 --out DIR` writes pictures that no model has
 been trained on, with their captions; `--content` writes shards of captions, shards of dialogues,
-language alone, stand-ins for recordings, shards of recordings (speech) or of clips, or either as
-files of their own (recordings, clip-files); `--tokenizer` learns the core's tokens.
+things without a word (strangers), language alone, stand-ins for recordings, shards of recordings
+(speech), of clips or of clips in which somebody speaks, or files of their own (recordings,
+clip-files); `--tokenizer` learns the core's tokens.
 """
 
 import argparse
 import json
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,10 @@ from multimodal.world.utterances import UTTERANCE_SPLITS, write_recordings, writ
 _EDGE = 224
 _TOKENIZER_TEXTS = 20000
 _NUM_MERGED = 1000
-FILMED: dict[str, Callable[..., Any]] = {"clips": write_clips, "clip-files": write_clip_files}
+FILMED: dict[str, Callable[..., Any]] = {
+    "clips": write_clips,
+    "spoken-clips": partial(write_clips, spoken=True),
+}
 SPOKEN: dict[str, Callable[..., Any]] = {"speech": write_utterances, "recordings": write_recordings}
 
 
@@ -74,12 +79,12 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=12, help="how many pictures or samples")
     parser.add_argument("--out", type=Path, required=True, help="directory to write into")
     parser.add_argument(
-        "--content", choices=(*CONTENTS, *SPOKEN, *FILMED), help="instead of pictures"
+        "--content", choices=(*CONTENTS, *SPOKEN, *FILMED, "clip-files"), help="instead of pictures"
     )
     parser.add_argument("--tokenizer", action="store_true", help="the tokenizer alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--spoken", type=float, default=0.0, help="share of the clips in which somebody speaks"
+        "--spoken", type=float, default=0.0, help="share of clip-files in which somebody speaks"
     )
     parser.add_argument("--shapes-only", action="store_true", help="no things, no emoji set")
     options = parser.parse_args()
@@ -101,7 +106,9 @@ def main() -> None:
         "shapes_only": options.shapes_only,
     }
     if options.content in FILMED:
-        FILMED[options.content](options.out, **settings, spoken_share=options.spoken)
+        FILMED[options.content](options.out, **settings)
+    elif options.content == "clip-files":
+        write_clip_files(options.out, **settings, spoken_share=options.spoken)
     elif options.content is None:
         write_pictures(options.out, **settings)
     else:

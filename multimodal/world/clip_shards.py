@@ -37,7 +37,7 @@ def write_clips(
     number: int,
     seed: int = 0,
     shapes_only: bool = False,
-    spoken_share: float = 0.0,
+    spoken: bool = False,
     workers: int = 2,
     shard_size: int = SHARD_SIZE,
 ) -> list[Path]:
@@ -49,16 +49,16 @@ def write_clips(
         number: clips.
         seed: of everything random; a shard is a function of split, seed and its own number.
         shapes_only: leave out the things that need the emoji set.
-        spoken_share: share of the clips in which somebody speaks, which needs the extra ``speak``.
+        spoken: whether somebody speaks in them, which needs the extra ``speak``.
         workers: processes that write shards; 0 writes them in this one.
         shard_size: clips in a shard.
 
     Returns:
-        The shards, ``clips-SPLIT-00000.tar`` and on.
+        The shards, ``clips-SPLIT-00000.tar`` or ``spoken-clips-SPLIT-00000.tar`` and on.
     """
     directory.mkdir(parents=True, exist_ok=True)
     keys = [range(start, min(start + shard_size, number)) for start in range(0, number, shard_size)]
-    write_shard = partial(_write_shard, directory, split, seed, shapes_only, spoken_share)
+    write_shard = partial(_write_shard, directory, split, seed, shapes_only, spoken)
     if not workers or len(keys) == 1:
         return [write_shard(*shard) for shard in enumerate(keys)]
     # Forked workers could inherit a lock that a thread of this process holds.
@@ -103,6 +103,17 @@ def evaluation_clips(
         yield data, clip_questions(clip, rng), clip_caption(clip)
 
 
+def spoken_evaluation_clips(
+    split: Split, *, number: int, seed: int, shapes_only: bool = False
+) -> Iterator[tuple[bytes, list[Question], dict[str, Any]]]:
+    """Draw clips in which somebody speaks, with all that is asked about each and what is said."""
+    rng = random.Random(f"spoken clip evaluation {split} {seed}")
+    for _ in range(number):
+        clip = sample_clip(rng, split=split, shapes_only=shapes_only)
+        _, data, said = _film(clip, rng, split=split, spoken_share=1.0)
+        yield data, clip_questions(clip, rng), said["spoken"]
+
+
 def _film(
     clip: ClipScene, rng: random.Random, *, split: Split, spoken_share: float
 ) -> tuple[str, bytes, dict[str, Any]]:
@@ -119,18 +130,19 @@ def _write_shard(
     split: Split,
     seed: int,
     shapes_only: bool,
-    spoken_share: float,
+    spoken: bool,
     shard: int,
     keys: range,
 ) -> Path:
-    rng = random.Random(f"clips {split} {seed} {shard}")
-    file = directory / f"clips-{split}-{shard:05d}.tar"
+    content = "spoken-clips" if spoken else "clips"
+    rng = random.Random(f"{content} {split} {seed} {shard}")
+    file = directory / f"{content}-{split}-{shard:05d}.tar"
     with tarfile.open(file, "w") as archive:
         for key in keys:
             clip = sample_clip(rng, split=split, shapes_only=shapes_only)
-            suffix, data, spoken = _film(clip, rng, split=split, spoken_share=spoken_share)
-            said = random.Random(f"clip texts {split} {seed} {key}")  # a wording changes no clip
-            record = {"dialogues": clip_dialogues(clip, said)} | spoken
+            suffix, data, said = _film(clip, rng, split=split, spoken_share=float(spoken))
+            words = random.Random(f"clip texts {split} {seed} {key}")  # a wording changes no clip
+            record = {"dialogues": clip_dialogues(clip, words, spoken=said.get("spoken"))} | said
             add_member(archive, f"{key:07d}.{suffix}", data)
             add_member(archive, f"{key:07d}.json", json.dumps(record, ensure_ascii=False).encode())
     return file

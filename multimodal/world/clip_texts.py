@@ -2,12 +2,16 @@
 
 A caption is a function of what happens alone. Every question has one right answer. All that is to
 be answered is worded as pictures are (`multimodal.world.texts`): the frozen core says what it has
-learned to say, and hardly tells apart the tokens that it never had to.
+learned to say, and hardly tells apart the tokens that it never had to. Where somebody speaks in a
+clip, it may be watched and heard at once: what is asked is what is seen, or what is said.
 """
 
 import random
+from typing import Any
 
+from multimodal.prompts import SpeechPrompts
 from multimodal.world.clips import DIRECTIONS, MOST_TIMES, ClipScene, Track
+from multimodal.world.sentences import LANGUAGES
 from multimodal.world.texts import NUMBERS, Message, Question, a, sentence
 
 CLIP_PROMPTS = ("Describe the clip.", "What happens?")
@@ -46,24 +50,56 @@ def clip_questions(clip: ClipScene, rng: random.Random) -> list[Question]:
     return asked
 
 
-def clip_dialogues(clip: ClipScene, rng: random.Random, *, most: int = 4) -> list[list[Message]]:
+def clip_dialogues(
+    clip: ClipScene, rng: random.Random, *, most: int = 4, spoken: dict[str, Any] | None = None
+) -> list[list[Message]]:
     """Separate dialogues about one clip: questions, and the wish for a description.
 
     Args:
         clip: what they are about.
         rng: chooses questions and wording.
-        most: dialogues.
+        most: dialogues about what is seen.
+        spoken: what is said in it, if anything: then two dialogues at most are about what is
+            seen, one of them with the sound, and one more asks for the transcript or a translation.
     """
     asked = [(question.text, question.answer) for question in clip_questions(clip, rng)]
     asked = asked[: most - 1]
     asked.append((rng.choice(CLIP_PROMPTS), clip_caption(clip)))
-    return [ask_about_clip(text, answer) for text, answer in asked]
+    if spoken is None:
+        return [ask_about_clip(text, answer) for text, answer in asked]
+    drawn = rng.sample(asked, min(2, len(asked)))  # recordings make rows long
+    seen = [ask_about_clip(*words, sound=index == 0) for index, words in enumerate(drawn)]
+    return [*seen, _about_speech(spoken, rng)]
 
 
-def ask_about_clip(text: str, answer: str) -> list[Message]:
-    """The sample's clip, a question about it, and what should be answered."""
-    content = [{"type": "video"}, {"type": "text", "text": text}]
+def ask_about_clip(text: str, answer: str, *, sound: bool = False) -> list[Message]:
+    """The sample's clip, a question about it, and what should be answered.
+
+    Args:
+        text: the question.
+        answer: what should be answered.
+        sound: whether the clip is heard, too.
+    """
+    content = [_shown(sound=sound), {"type": "text", "text": text}]
     return [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
+
+
+def _about_speech(spoken: dict[str, Any], rng: random.Random) -> list[Message]:
+    """The transcript of what is said in a clip that is seen and heard, or a translation."""
+    prompts, answer = SpeechPrompts(), spoken["text"]
+    prompt = prompts.transcribe.format(language=LANGUAGES[spoken["lang"]])
+    if rng.random() < 0.4:
+        language, answer = rng.choice(list(spoken["translations"].items()))
+        prompt = prompts.translate.format(language=language)
+    return [
+        {"role": "system", "content": prompt},
+        {"role": "user", "content": [_shown(sound=True)]},
+        {"role": "assistant", "content": answer},
+    ]
+
+
+def _shown(*, sound: bool) -> dict[str, Any]:
+    return {"type": "video", "sound": True} if sound else {"type": "video"}
 
 
 def _about_order(clip: ClipScene, rng: random.Random) -> list[Question]:

@@ -16,17 +16,28 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
 from language.errors import InputError
-from multimodal.world.scenes import COLOURS, THINGS, Item, Scene
+from multimodal.world.scenes import COLOURS, SHAPES, THINGS, Item, Scene
 
 EMOJI_PACKAGE = "@iconify-json/noto@1.2.9"
 _SPRITE = 256
 _OVERSAMPLING = 2
+NUM_STRANGERS = 400
+_LOOKALIKES = """
+    ball baseball basketball beverage blossom blowfish boat bouquet circle fish flower hibiscus
+    home house houses kitten poodle rose ship stars sunflower tea tree volleyball
+""".split()
+_VARIANTS = """
+    beard button clock couple facing family flag hair kiss man men people person skin tone1 tone2
+    tone3 tone4 tone5 woman women
+""".split()
+_UNWANTED = {*THINGS, *SHAPES, *_LOOKALIKES, *_VARIANTS}
+"""Words of the names of icons that are no strangers, or hardly differ from another."""
 _CORNERS = {
     "star": [cmath.rect((0.98, 0.4)[i % 2], math.pi * (i / 5 - 0.5)) for i in range(10)],
 }
@@ -91,20 +102,29 @@ def _shape(kind: str, colour: tuple[int, int, int], angle: float, edge: int) -> 
     return canvas.reduce(_OVERSAMPLING)
 
 
-@lru_cache
+@cache
 def emoji(kind: str) -> Image.Image:
-    """The icon of an everyday thing, RGBA, cropped to what is drawn and made square."""
+    """The icon of a thing or stranger, RGBA, cropped to what is drawn and made square."""
     import resvg_py
 
     icons = _icons()
-    body = icons["icons"][THINGS[kind]]["body"]
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 128">{body}</svg>'
+    body = icons["icons"][THINGS.get(kind, kind)]["body"]
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    svg = f'<svg {names} viewBox="0 0 128 128">{body}</svg>'
     png = resvg_py.svg_to_bytes(svg_string=svg, width=_SPRITE, height=_SPRITE)
     image = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
     image = image.crop(image.getbbox())
     square = Image.new("RGBA", (max(image.size),) * 2)
     square.paste(image, ((square.width - image.width) // 2, (square.height - image.height) // 2))
     return square
+
+
+@lru_cache
+def strangers() -> tuple[str, ...]:
+    """Icons of things that the world has no word for, and that are unlike those that it names."""
+    icons = sorted(_icons()["icons"])
+    unlike = [icon for icon in icons if not _UNWANTED.intersection(icon.split("-"))]
+    return tuple(unlike[:: max(1, len(unlike) // NUM_STRANGERS)][:NUM_STRANGERS])
 
 
 @lru_cache

@@ -8,6 +8,7 @@ of the test split is ever seen in training, wherever and however it is drawn.
 
 import hashlib
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,7 +52,7 @@ class Item:
     """One thing in a picture."""
 
     kind: str
-    """A key of THINGS or one of SHAPES."""
+    """A key of THINGS, one of SHAPES or the icon of a stranger."""
     colour: str | None
     """Of a shape; None for a thing."""
     size: str
@@ -134,7 +135,24 @@ def sample_scene(rng: random.Random, *, split: Split, shapes_only: bool = False)
             return Scene(items=tuple(items), ground=rng.getrandbits(32))
 
 
-def _group(rng: random.Random, looks: list[Look]) -> list[Item] | None:
+def sample_strangers(rng: random.Random, kinds: Sequence[str]) -> Scene:
+    """Draw a scene of things that the world has no word for; three in four are groups.
+
+    Whoever counts them cannot go by what they are, which the few combinations of named things
+    would allow.
+    """
+    while True:
+        if rng.random() < 0.25:
+            looks = [_stranger(rng, kind) for kind in rng.sample(kinds, 2)]
+            items = _pair(rng, looks)
+        else:
+            look = _stranger(rng, rng.choice(kinds))
+            items = _group(rng, [look] * rng.randint(1, MOST_THINGS))
+        if items is not None:
+            return Scene(items=tuple(items), ground=rng.getrandbits(32))
+
+
+def _group(rng: random.Random, looks: Sequence[Look]) -> list[Item] | None:
     items: list[Item] = []
     for _ in range(30 * len(looks)):
         item = _place(rng, looks[0])
@@ -145,7 +163,7 @@ def _group(rng: random.Random, looks: list[Look]) -> list[Item] | None:
     return None
 
 
-def _pair(rng: random.Random, looks: list[Look]) -> list[Item] | None:
+def _pair(rng: random.Random, looks: Sequence[Look]) -> list[Item] | None:
     items = [_place(rng, look) for look in looks]
     across, down = abs(items[0].x - items[1].x), abs(items[0].y - items[1].y)
     if not _apart(*items) or max(across, down) < 1.5 * min(across, down):
@@ -155,6 +173,10 @@ def _pair(rng: random.Random, looks: list[Look]) -> list[Item] | None:
 
 def _look(rng: random.Random, shapes_only: bool) -> Look:
     kind = _kind(rng, shapes_only)
+    return kind, _colour(rng, kind), rng.choice(list(SIZES))
+
+
+def _stranger(rng: random.Random, kind: str) -> Look:
     return kind, _colour(rng, kind), rng.choice(list(SIZES))
 
 

@@ -9,12 +9,12 @@ import random
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from language.tokenizer import load_tokenizer
 from multimodal.world.hearing import write_hearing
-from multimodal.world.rendering import draw
-from multimodal.world.scenes import OPPOSITE, Scene, Split, sample_scene
+from multimodal.world.rendering import draw, strangers
+from multimodal.world.scenes import OPPOSITE, SHAPES, Scene, Split, sample_scene, sample_strangers
 from multimodal.world.texts import (
     CAPTION_PROMPTS,
     NUMBERS,
@@ -29,10 +29,12 @@ from multimodal.world.texts import (
     small_talk,
 )
 
-Content = Literal["captions", "dialogues", "language", "hearing"]
-CONTENTS: tuple[Content, ...] = ("captions", "dialogues", "language", "hearing")
+Content = Literal["captions", "dialogues", "strangers", "language", "hearing"]
+CONTENTS: tuple[Content, ...] = get_args(Content)
 SHARD_SIZE = 5000
 NUM_NEAR_MISSES = 3
+_NAMES = ("kind", "colour", "other_kind", "other_colour")
+"""Labels of regions that take a word for the thing."""
 EDGES = (112, 144, 144, 200)
 """Edges in pixels that pictures are drawn with; the processor fits them to a tile."""
 
@@ -49,8 +51,9 @@ def write(
     """Write samples of one kind.
 
     Args:
-        content: pictures with captions and near misses; pictures with dialogues; language; or
-            what stands in for recordings, in tokens of the tokenizer in the same directory.
+        content: pictures with captions and near misses; pictures with dialogues; pictures of
+            things without a word, for grounding; language; or what stands in for recordings, in
+            tokens of the tokenizer in the same directory.
         directory: made if it is not there.
         split: what the scenes are drawn from.
         number: samples.
@@ -91,6 +94,11 @@ def _picture_sample(
     content: Content, rng: random.Random, split: Split, shapes_only: bool
 ) -> Iterator[tuple[str, bytes]]:
     """Members of a sample, by the end of their names."""
+    if content == "strangers":
+        scene = sample_strangers(rng, SHAPES if shapes_only else strangers())
+        yield "jpg", _jpeg(scene, rng)
+        yield "json", json.dumps({"regions": regions(scene, named=False)}).encode()
+        return
     scene = sample_scene(rng, split=split, shapes_only=shapes_only)
     if content == "captions":
         wrong = near_misses(scene, rng, number=NUM_NEAR_MISSES)
@@ -110,8 +118,11 @@ def _picture_sample(
     yield "json", json.dumps({"dialogues": dialogues_about(scene, rng)}).encode()
 
 
-def regions(scene: Scene) -> list[dict[str, Any]]:
-    """Each thing's box and what can be said of it: its own look, and how it stands to the rest."""
+def regions(scene: Scene, *, named: bool = True) -> list[dict[str, Any]]:
+    """Each thing's box and what can be said of it: its own look, and how it stands to the rest.
+
+    Things that have no word (``named`` is false) have no kind and no colour either.
+    """
     found = []
     for index, item in enumerate(scene.items):
         half = 0.45 * item.edge
@@ -125,6 +136,8 @@ def regions(scene: Scene) -> list[dict[str, Any]]:
                 "other_colour": other.colour or "none",
                 "other_size": other.size,
             }
+        if not named:
+            labels = {name: value for name, value in labels.items() if name not in _NAMES}
         box = [item.x - half, item.y - half, item.x + half, item.y + half]
         found.append({"box": [round(value, 4) for value in box], "labels": labels})
     return found

@@ -80,17 +80,17 @@ def evaluate(assistant: Assistant, *, number: int, seed: int) -> dict[str, list[
         tables["translation, exact"] += _translations(assistant, said, title, rng)
         named = _identified(assistant, said)
         right = [LANGUAGES[s.language] == name for s, name in zip(said, named, strict=True)]
-        tables["language named"].append(_share(title, right))
+        tables["language named"].append(share(title, right))
         exchanged = _transcribed(assistant, said, [s.waveform for s in [*said[1:], said[0]]])
         errors = [word_errors(s.text, text) for s, text in zip(said, exchanged, strict=True)]
-        tables["controls"].append(_error_rate(f"word error rate, exchanged, {title}", errors))
+        tables["controls"].append(error_rate(f"word error rate, exchanged, {title}", errors))
     rng = random.Random(f"speech evaluation none {seed}")
     silent: dict[str, list[bool]] = defaultdict(list)
     for _ in range(max(1, number // 5)):
         waveform, record = sample_no_speech(rng)
         kind = str(record.get("kind", "silence, noise, tones, music"))
         silent[kind].append(assistant.transcribe((waveform, SAMPLE_RATE)).text == "")
-    tables["controls"] += [_share(f"no text: {kind}", right) for kind, right in silent.items()]
+    tables["controls"] += [share(f"no text: {kind}", right) for kind, right in silent.items()]
     tables["written: the core alone on stand-ins"] = _written(assistant, number=number, seed=seed)
     return dict(tables)
 
@@ -108,7 +108,7 @@ def _written(assistant: Assistant, *, number: int, seed: int) -> list[Row]:
         ((first, stop),) = sample["learned"]
         likeliest = assistant.model.language(tokens[None])[0].argmax(dim=-1)
         right[task].append(bool((likeliest[first - 1 : stop - 1] == tokens[first:stop]).all()))
-    return [_share(task, right[task]) for task in sorted(right)]
+    return [share(task, right[task]) for task in sorted(right)]
 
 
 def word_errors(reference: str, heard: str) -> tuple[int, int]:
@@ -156,8 +156,8 @@ def _translations(
     right: dict[str, list[bool]] = defaultdict(list)
     for s, target, answer in zip(said, targets, answers, strict=True):
         right[f"{LANGUAGES[s.language]} to {target}"].append(answer == s.translations[target])
-    rows = [_share(f"{title}, {pair}", right[pair]) for pair in sorted(right)]
-    return [*rows, _share(f"{title}, all", [each for found in right.values() for each in found])]
+    rows = [share(f"{title}, {pair}", right[pair]) for pair in sorted(right)]
+    return [*rows, share(f"{title}, all", [each for found in right.values() for each in found])]
 
 
 def _identified(assistant: Assistant, said: Sequence[Said]) -> list[str]:
@@ -171,11 +171,12 @@ def _by(title: str, errors: Sequence[tuple[int, int]], groups: Sequence[str]) ->
     for error, group in zip(errors, groups, strict=True):
         found[group].append(error)
     lead = f"{title}, " if title else ""
-    rows = [_error_rate(f"{lead}{group}", found[group]) for group in sorted(found)]
-    return [*rows, _error_rate(f"{lead}all", errors)]
+    rows = [error_rate(f"{lead}{group}", found[group]) for group in sorted(found)]
+    return [*rows, error_rate(f"{lead}all", errors)]
 
 
-def _error_rate(what: str, errors: Sequence[tuple[int, int]]) -> Row:
+def error_rate(what: str, errors: Sequence[tuple[int, int]]) -> Row:
+    """Word error rate over recordings, of errors and words of each; bootstrap interval."""
     counts = np.array(errors)
     drawn = np.random.default_rng(0).integers(len(counts), size=(_NUM_RESAMPLED, len(counts)))
     sums = counts[drawn].sum(axis=1)
@@ -184,7 +185,8 @@ def _error_rate(what: str, errors: Sequence[tuple[int, int]]) -> Row:
     return Row(what=what, number=len(counts), value=value, low=float(low), high=float(high))
 
 
-def _share(what: str, right: Sequence[bool]) -> Row:
+def share(what: str, right: Sequence[bool]) -> Row:
+    """Share of answers that are right; Wilson's interval."""
     low, high = wilson(sum(right), len(right))
     return Row(what=what, number=len(right), value=sum(right) / len(right), low=low, high=high)
 

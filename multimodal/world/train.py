@@ -45,9 +45,11 @@ _NUMBERS: dict[Content, int] = {
     "hearing": 300_000,
     "captions": 200_000,
     "dialogues": 200_000,
+    "strangers": 60_000,
 }
 _NUM_UTTERANCES = 24_000
-_NUM_CLIPS = 8_000
+_NUM_CLIPS = {False: 8_000, True: 3_000}
+"""Of clips in which nobody speaks, and in which somebody does."""
 _NUM_VALIDATION = 500
 
 
@@ -84,11 +86,13 @@ def make_data(*, seed: int) -> None:
             print(f"writing {number:,} recordings, {spoken}", flush=True)
             write_utterances(DATA, split=spoken, number=number, seed=seed)
             done.touch()
-    for split in splits:
-        if not (done := DATA / f".clips-{split}").exists():
-            number = _NUM_CLIPS if split == "train" else _NUM_VALIDATION
-            print(f"writing {number:,} clips, {split}", flush=True)
-            write_clips(DATA, split=split, number=number, seed=seed)
+    for clips, speaks in (("clips", False), ("spoken-clips", True)):
+        for split in splits:
+            if (done := DATA / f".{clips}-{split}").exists():
+                continue
+            number = _NUM_CLIPS[speaks] if split == "train" else _NUM_VALIDATION
+            print(f"writing {number:,} {clips}, {split}", flush=True)
+            write_clips(DATA, split=split, number=number, seed=seed, spoken=speaks)
             done.touch()
 
 
@@ -98,7 +102,7 @@ def run(stages: Sequence[str]) -> None:
     Raises:
         SystemExit: one failed.
     """
-    fit = [sys.executable, "-m", "multimodal.cli", "fit", "--ckpt_path", "last"]
+    fit = [sys.executable, "-m", "multimodal.cli", "fit", "--resume"]
     fit += ["--data.init_args.num_workers", "1", "--trainer.devices", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     for stage in stages:

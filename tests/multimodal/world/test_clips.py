@@ -12,11 +12,13 @@ import av
 import numpy as np
 import pytest
 
+from multimodal.prompts import SpeechPrompts
 from multimodal.world.clip_rendering import ENCODINGS, draw_at, encode
 from multimodal.world.clip_shards import evaluation_clips, write_clip_files, write_clips
 from multimodal.world.clip_texts import clip_caption, clip_dialogues, clip_questions
 from multimodal.world.clips import DIRECTIONS, EVENTS, ClipScene, sample_clip
 from multimodal.world.scenes import COLOURS, SHAPES, SPLITS
+from multimodal.world.sentences import LANGUAGES
 from video.frames import sample
 
 DRAWN = 1500
@@ -250,6 +252,33 @@ def test_spoken_clips_are_heard(tmp_path):
         assert float(heard.square().mean().sqrt()) > 1e-3
         # The clip lasts as long as what is said in it.
         assert sample(tmp_path / name, 2)[-1].time >= len(heard) / 16_000 - 0.2
+
+
+def test_shards_of_spoken_clips_ask_what_is_seen_and_what_is_said(tmp_path):
+    pytest.importorskip("espeakng_loader")
+    (file,) = write_clips(
+        tmp_path, split="validation", number=6, shapes_only=True, workers=0, spoken=True
+    )
+    assert file.name == "spoken-clips-validation-00000.tar"
+    with tarfile.open(file) as archive:
+        texts = [n for n in archive.getnames() if n.endswith(".json")]
+        records = [json.load(archive.extractfile(name)) for name in texts]
+    prompts, translated = SpeechPrompts(), 0
+    for record in records:
+        *seen, speech = record["dialogues"]
+        heard = [dialogue[0]["content"][0].get("sound", False) for dialogue in seen]
+        assert heard in ([True], [True, False])
+        system, user, answer = speech
+        assert user["content"] == [{"type": "video", "sound": True}]
+        spoken = record["spoken"]
+        wanted = {
+            prompts.translate.format(language=language): text
+            for language, text in spoken["translations"].items()
+        }
+        translated += system["content"] in wanted
+        wanted[prompts.transcribe.format(language=LANGUAGES[spoken["lang"]])] = spoken["text"]
+        assert answer["content"] == wanted[system["content"]]
+    assert len(records) == 6 and 0 < translated < 6
 
 
 def test_dialogues_are_apart_and_few():

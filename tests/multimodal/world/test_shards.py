@@ -1,6 +1,8 @@
 """Training data of the world: the same bytes for the same seed, and the loader reads them."""
 
 import hashlib
+import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,16 +11,18 @@ from language.tokenizer import load_tokenizer
 from multimodal.data.samples import caption, dialogues
 from multimodal.data.shards import ShardSource
 from multimodal.training.config_files import find_config, read_yaml
+from multimodal.world import rendering
 from multimodal.world.__main__ import write_tokenizer
 from multimodal.world.evaluation import wilson
 from multimodal.world.shards import write
+from multimodal.world.texts import NUMBERS
 
 
 def digest(files: list[Path]) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-@pytest.mark.parametrize("content", ["captions", "dialogues", "language"])
+@pytest.mark.parametrize("content", ["captions", "dialogues", "strangers", "language"])
 def test_the_same_seed_writes_the_same_bytes(tmp_path, content):
     def written(name: str, seed: int) -> str:
         return digest(
@@ -53,6 +57,36 @@ def test_shards_of_dialogues_load_with_one_picture_and_with_two(tmp_path):
     for sample in samples:
         for dialogue in dialogues(sample):
             assert dialogue[-1]["role"] == "assistant"
+
+
+def test_strangers_are_counted_and_not_named(tmp_path):
+    (file,) = write("strangers", tmp_path, split="train", number=60, seed=0, shapes_only=True)
+    source = ShardSource(str(file), name="", cache=tmp_path / "cache")
+    counts = Counter()
+    for index in range(len(source)):
+        regions = source.read(index).record["regions"]
+        labels = [region["labels"] for region in regions]
+        if labels[0]["relation"] == "none":
+            assert all(set(label) == {"size", "count", "relation"} for label in labels)
+            assert {label["count"] for label in labels} == {NUMBERS[len(regions)]}
+            counts[len(regions)] += 1
+        else:
+            assert [label["count"] for label in labels] == ["one", "one"]
+            assert all(set(label) == {*label} - {"kind", "colour"} for label in labels)
+    assert set(counts) == {1, 2, 3, 4}
+
+
+def test_strangers_are_unlike_what_has_a_name(tmp_path, monkeypatch):
+    names = ["red-apple", "cat-face", "cherry-blossom", "guitar", "man-light-skin-tone"]
+    (tmp_path / "icons.json").write_text(json.dumps({"icons": dict.fromkeys(names)}))
+    monkeypatch.setenv("OPENHERD_EMOJI", str(tmp_path))
+    rendering.strangers.cache_clear()
+    rendering._icons.cache_clear()
+    try:
+        assert rendering.strangers() == ("guitar",)
+    finally:
+        rendering.strangers.cache_clear()
+        rendering._icons.cache_clear()
 
 
 @pytest.fixture(scope="module")

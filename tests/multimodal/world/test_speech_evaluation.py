@@ -6,9 +6,9 @@ import pytest
 from multimodal.world.speech_evaluation import (
     Row,
     _by,
-    _error_rate,
-    _share,
+    error_rate,
     markdown,
+    share,
     word_errors,
     words,
 )
@@ -41,10 +41,10 @@ def test_case_and_marks_do_not_count():
 
 
 def test_rates_are_over_words_and_lie_in_their_interval():
-    row = _error_rate("x", [(1, 10), (0, 5), (2, 5), (0, 20)])
+    row = error_rate("x", [(1, 10), (0, 5), (2, 5), (0, 20)])
     assert row.value == pytest.approx(3 / 40)
     assert row.low <= row.value <= row.high
-    clean = _error_rate("x", [(0, 4)] * 5)
+    clean = error_rate("x", [(0, 4)] * 5)
     assert (clean.value, clean.low, clean.high) == (0, 0, 0)
 
 
@@ -58,4 +58,4 @@ def test_groups_and_all():
 def test_the_table_reads():
     text = markdown({"rates": [Row(what="all", number=3, value=0.25, low=0.1, high=0.4)]})
     assert "| all | 3 | 25.0% | 10.0% to 40.0% |" in text
-    assert _share("x", [True, False]).value == 0.5
+    assert share("x", [True, False]).value == 0.5
