@@ -191,11 +191,11 @@ def share(what: str, right: Sequence[bool]) -> Row:
     return Row(what=what, number=len(right), value=sum(right) / len(right), low=low, high=high)
 
 
-def markdown(tables: dict[str, list[Row]]) -> str:
-    """The tables as Markdown."""
+def markdown(tables: dict[str, list[Row]], *, counted: str = "recordings") -> str:
+    """The tables as Markdown; ``counted`` is what stands in rows."""
     lines = []
     for title, rows in tables.items():
-        lines += [f"| {title} | recordings | | 95 % interval |", "|---|---|---|---|"]
+        lines += [f"| {title} | {counted} | | 95 % interval |", "|---|---|---|---|"]
         lines += [
             f"| {row.what} | {row.number} | {row.value:.1%} | {row.low:.1%} to {row.high:.1%} |"
             for row in rows

@@ -149,7 +149,7 @@ def main() -> None:
     if options.json:
         plain = {title: [asdict(row) for row in rows] for title, rows in tables.items()}
         options.json.write_text(json.dumps(plain, indent=1) + "\n")
-    print(markdown(tables))
+    print(markdown(tables, counted="asked"))
 
 
 if __name__ == "__main__":

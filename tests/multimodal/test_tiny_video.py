@@ -8,6 +8,8 @@ from multimodal.assistant import Assistant, load
 from multimodal.batch import Clips
 from multimodal.locations import TINY
 from multimodal.rows import FrameTiles
+from multimodal.world.sentences import LANGUAGES
+from multimodal.world.speech_evaluation import word_errors
 from multimodal.world.video_evaluation import evaluate
 from video.frames import sample
 
@@ -20,13 +22,13 @@ def assistant() -> Assistant:
     return load("tiny", device="cpu")
 
 
-def share_right(assistant: Assistant, clip_of) -> float:
+def share_right(assistant: Assistant, clip_of, *, names=tuple(KNOWN), sound=False) -> float:
     """Share of answers that are right where each question is asked about ``clip_of(name)``."""
     right = []
-    for name, facts in KNOWN.items():
+    for name in names:
         clip = clip_of(name)
-        for question, answer in facts["questions"].items():
-            message = {"type": "video", "video": clip}
+        for question, answer in KNOWN[name]["questions"].items():
+            message = {"type": "video", "video": clip, "sound": sound}
             asked = [
                 {"role": "user", "content": [message, {"type": "text", "text": question}]},
             ]
@@ -62,12 +64,25 @@ def test_captions_by_the_same_name(assistant):
 
 
 def test_sees_and_hears_in_one_request(assistant):
-    """What is said in a clip is written down from the clip itself."""
+    """What is said in a clip is written down from its sound, and from clip and sound together."""
     spoken = {name: facts["spoken"] for name, facts in KNOWN.items() if "spoken" in facts}
-    assert spoken
+    prompts, errors, words = assistant.model.config.speech_prompts, 0, 0
     for name, record in spoken.items():
         heard = assistant.transcribe(str(CLIPS / name), language=record["lang"]).text
         assert heard.split()[:2] == record["text"].split()[:2]
+        prompt = prompts.transcribe.format(language=LANGUAGES[record["lang"]])
+        shown = {"type": "video", "video": str(CLIPS / name), "sound": True}
+        wish = [{"role": "system", "content": prompt}, {"role": "user", "content": [shown]}]
+        wrong, said = word_errors(record["text"], "".join(assistant.stream(wish)))
+        errors, words = errors + wrong, words + said
+    assert words > 20 and errors / words < 0.15
+    assert share_right(assistant, lambda name: str(CLIPS / name), names=spoken, sound=True) > 0.7
+
+
+def test_a_clip_with_sound_and_a_picture_in_one_request(assistant):
+    spoken = [name for name, facts in KNOWN.items() if "spoken" in facts]
+    assert spoken
+    for name in spoken:
         batch = assistant.processor(
             [
                 {
