@@ -126,6 +126,49 @@ trainer.fit(training(kind, Path(folder)), Parts(kind, both=False))
 """
 
 
+FULL = """
+import sys
+from pathlib import Path
+from lightning.pytorch.strategies import DDPStrategy
+from language.errors import InputError
+from multimodal.training import checkpoints
+from tests.multimodal.training.fakes import quiet_trainer
+from tests.multimodal.training.test_ranks import STEPS, Parts, training
+
+def full(directory, files):
+    raise InputError(directory, "this state could not be written")
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    checkpoints.write_state = full
+    trainer = quiet_trainer(
+        folder / "two", callbacks=[checkpoints.Checkpoints(every_n_steps=1)], max_steps=STEPS,
+        devices=2, strategy=DDPStrategy(process_group_backend="gloo", start_method="popen"),
+    )
+    trainer.fit(training("pictures", folder), Parts("pictures", both=False))
+"""
+
+
+def test_a_full_disk_ends_every_process(core, encoder, tmp_path):
+    """The first process alone writes; the other waits for it, and must not wait for ever."""
+    (tmp_path / "core").symlink_to(core)
+    (tmp_path / "encoder").symlink_to(encoder)
+    script = tmp_path / "full.py"  # launched as `openherd fit` is: each process runs the command
+    script.write_text(FULL)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PL_")}
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)],
+        cwd=ROOT,
+        env={**inherited, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode != 0
+    # That the pipes are closed shows that no process is left: each inherited them.
+    assert "step-1: this state could not be written" in done.stderr
+
+
 @pytest.mark.parametrize("kind", ["pictures", "clips", "recordings"])
 def test_two_processes_are_as_one(core, encoder, tmp_path, kind):
     (tmp_path / "core").symlink_to(core)
