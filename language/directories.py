@@ -47,14 +47,14 @@ def written_whole(directory: Path) -> Iterator[Path]:
     try:
         yield partial
         for path in (*partial.rglob("*"), partial):
-            _flush(path)
+            flush(path)
         if directory.exists():
             directory.rename(previous)
         partial.rename(directory)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    _flush(directory.parent)
+    flush(directory.parent)
     shutil.rmtree(previous, ignore_errors=True)
 
 
@@ -101,7 +101,8 @@ def _beside(directory: Path, suffix: str) -> Path:
     return directory.with_name(f".{directory.name}.{suffix}")
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Make a file's bytes, or the names in a folder, last on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

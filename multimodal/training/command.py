@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from language.errors import InputError
+from multimodal.training.announce import announce
 from multimodal.training.averaging import CheckpointAveraging
 from multimodal.training.checkpoints import Checkpoints, WholeStates, latest
 from multimodal.training.config_files import expand
@@ -92,6 +93,8 @@ class TrainingCLI(LightningCLI):
         if config.ckpt_path == "last":
             state = latest(config.trainer.default_root_dir)
             config.ckpt_path = None if state is None else str(state)
+            where = f"goes on from {state}" if state else "no state to go on from: begins anew"
+            announce(where)
         elif config.ckpt_path is not None:
             check_state(Path(config.ckpt_path))
 

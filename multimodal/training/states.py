@@ -15,13 +15,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from language.directories import flush
 from language.errors import InputError
 
 FOLDER = "checkpoints"
 """Where the states of a run lie, under its directory."""
 MANIFEST = "manifest.json"
-_UNFINISHED = ".tmp"
+_UNFINISHED, _REPLACED = ".tmp", ".replaced"
 _MAX_MANIFEST_BYTES = 1 << 20
+_UNKNOWN = -1
 
 Write = Callable[[BinaryIO], object]
 
@@ -30,7 +32,7 @@ def write_state(directory: Path, files: Mapping[str, Write]) -> None:
     """Write a state whole.
 
     Args:
-        directory: the state's, ``.../step-N``; one that is there already is replaced.
+        directory: the state's, ``.../step-N``; one that is there already steps aside.
         files: what writes each file, by its name.
 
     Raises:
@@ -44,11 +46,13 @@ def write_state(directory: Path, files: Mapping[str, Write]) -> None:
         facts = {name: _write(unfinished / name, write) for name, write in files.items()}
         manifest = json.dumps({"number": number, "files": facts}).encode()
         _write(unfinished / MANIFEST, lambda file: file.write(manifest))
-        _flush_folder(unfinished)
+        flush(unfinished)
         if directory.exists():  # of a run that was begun anew in the same folder
-            shutil.rmtree(directory)
+            replaced = directory.with_name(directory.name + _REPLACED)  # a state still, till pruned
+            shutil.rmtree(replaced, ignore_errors=True)
+            os.replace(directory, replaced)
         os.replace(unfinished, directory)
-        _flush_folder(directory.parent)
+        flush(directory.parent)
     except (OSError, RuntimeError) as error:  # torch.save raises the latter on a full disk
         shutil.rmtree(unfinished, ignore_errors=True)
         fault = f"this state could not be written ({error}); those before it are untouched"
@@ -80,9 +84,11 @@ def newest_state(run: Path, *, skipped: Callable[[InputError], None] | None = No
 
     Args:
         run: directory of the run.
-        skipped: told what is wrong with each later state that is not good.
+        skipped: told what is wrong with each later state that is not good, and with each of
+            which it cannot be told when it was written.
     """
-    for state in sorted(_states(run / FOLDER), key=_number, reverse=True):
+    states = sorted(_states(run / FOLDER), key=_number, reverse=True)
+    for state in sorted(states, key=lambda state: _number(state) != _UNKNOWN):  # those first
         try:
             check_state(state)
         except InputError as error:
@@ -119,7 +125,7 @@ def _number(state: Path) -> int:
     try:
         return int(_manifest(state)["number"])
     except InputError:
-        return -1
+        return _UNKNOWN
 
 
 def _manifest(directory: Path) -> dict[str, Any]:
@@ -167,12 +173,3 @@ class _Hashed:
     def flush(self) -> None:
         """Hand on what waits in memory."""
         self.file.flush()
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the names in a folder last."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

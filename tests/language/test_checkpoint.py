@@ -417,7 +417,7 @@ def test_crash_while_saving_leaves_a_whole_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", dying(Path.rename))
         patch.setattr("language.weights.save_file", dying(save_file))
-        patch.setattr("language.directories._flush", dying(lambda path: None))
+        patch.setattr("language.directories.flush", dying(lambda path: None))
         patch.setattr("shutil.rmtree", dying(lambda *args, **options: None))
         with pytest.raises(KeyboardInterrupt):
             save_llama(core, one_file)

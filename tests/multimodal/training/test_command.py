@@ -90,9 +90,10 @@ def test_a_run_leaves_its_records_state_and_export(config, capsys):
     assert main(["validate", "--config", str(config), "--ckpt_path", "last"]) == 0
 
 
-def test_each_start_of_a_run_is_recorded(config):
+def test_each_start_of_a_run_is_recorded(config, capsys):
     main(["fit", "--config", str(config)])
     main(["fit", "--config", str(config), "--resume", "--trainer.max_steps", "6"])
+    assert "goes on from " in capsys.readouterr().out
     first, second = json.loads((config.parent / "run" / "run.json").read_text())
     assert (first["from_step"], second["from_step"]) == (0, 4)
     assert torch.__version__.startswith(first["versions"]["torch"])
