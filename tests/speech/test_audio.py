@@ -285,6 +285,8 @@ def test_loud_samples_are_clipped_and_unscaled_ones_refused():
         ((16_000, np.zeros(5)), r"\(int, ndarray\), want"),
         (7, "int is not a recording"),
     ],
+    # The bytes of a source would be its name, and hold the second in which they were written.
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_bad_sources_are_refused_in_one_line(source, fault, capfd):
     for read in (read_audio, audio_duration, lambda source: list(stream_audio(source))):
