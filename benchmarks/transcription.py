@@ -79,7 +79,7 @@ def their_answers(
             processor.encode(each, train=False) for each in dialogues[start : start + BATCH_SIZE]
         ]
         batch = processor.collate(rows)
-        embedded = assistant.model.embed_batch(batch)
+        embedded = assistant.model.embed_batch(batch, assistant.model.sense(batch))
         length = embedded.shape[1]
         shift = length - batch.lengths
         places = (torch.arange(length) - shift[:, None]) % length

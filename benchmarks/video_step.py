@@ -21,6 +21,7 @@ from multimodal.data.feature_cache import FeatureCache
 from multimodal.model import MultimodalLlama
 from video.adapter import paper_video_adapter
 from video.aggregator import AggregatorConfig
+from vision.adapter import ImageMemory
 from vision.encoder import ImageEncoderConfig
 from vision.tiles import TilesConfig
 
@@ -36,7 +37,7 @@ def run() -> list[Ratio]:
     batch = some_clips(4)
     assert batch.clips is not None
     with torch.no_grad():
-        together, looped = model.watch(batch.clips, 4), loop(model, batch.clips, 4)
+        together, looped = watched(model, batch), loop(model, batch.clips, 4)
     for ours, theirs in zip(together.keys, looped.keys, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
     results = []
@@ -56,7 +57,7 @@ def run() -> list[Ratio]:
     results.append(
         compare(
             "clips to keys and values",
-            ours=without_gradients(lambda: model.watch(clips_of(batch), 4)),
+            ours=without_gradients(lambda: watched(model, batch)),
             theirs=without_gradients(lambda: loop(model, clips_of(batch), 4)),
             against="a loop over frames and groups",
             target=1.0,
@@ -163,7 +164,12 @@ def without_gradients(run: Callable[[], object]) -> Callable[[], None]:
     return watched
 
 
-def loop(model: MultimodalLlama, clips: Clips, batch_size: int) -> object:
+def watched(model: MultimodalLlama, batch: Batch) -> ImageMemory:
+    """Keys and values of all clips at once."""
+    return model.remember(batch, model.sense(batch))["clips"]
+
+
+def loop(model: MultimodalLlama, clips: Clips, batch_size: int) -> ImageMemory:
     """Keys and values of clips, a frame and a clip at a time."""
     memory_of: list[Tensor] = []
     owners: list[int] = []
@@ -175,8 +181,8 @@ def loop(model: MultimodalLlama, clips: Clips, batch_size: int) -> object:
         ]
         one = torch.ones(1, dtype=torch.long)
         merged = model.video_aggregator(torch.cat(frames), lengths=one * length, tiles=one)
-        memory_of.append(merged.features)
-        owners += [clip] * len(merged.features)
+        memory_of.append(merged)
+        owners += [clip] * len(merged)
         first += length
     return model.video_adapter.remember(
         torch.cat(memory_of),

@@ -96,12 +96,26 @@ class Llama(nn.Module):
         num_new: list[int] | None = None,
     ) -> Tensor:
         """The walk over all blocks, [batch, tokens, dim]; arguments as in :meth:`forward`."""
-        hidden = self.embedding(tokens)
-        context = self.context(hidden, documents=documents, cache=cache)
-        for index in range(len(self.blocks)):
-            hidden = self.run_block(index, hidden, context)
+        hidden = self.walk(self.embedding(tokens), documents=documents, cache=cache)
         if cache is not None:
             cache.advance([tokens.shape[1]] * len(tokens) if num_new is None else num_new)
+        return hidden
+
+    def walk(
+        self,
+        hidden: Tensor,
+        *,
+        documents: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        blocks: range | None = None,
+    ) -> Tensor:
+        """``hidden`` [batch, tokens, dim] after ``blocks``, by default all.
+
+        A cache is filled, but not advanced.
+        """
+        context = self.context(hidden, documents=documents, cache=cache)
+        for index in range(len(self.blocks)) if blocks is None else blocks:
+            hidden = self.run_block(index, hidden, context)
         return hidden
 
     def context(

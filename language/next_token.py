@@ -6,7 +6,7 @@ accumulation, and a batch spread over ranks, give the gradient of the one big ba
 unequally its targets are spread.
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -31,18 +31,57 @@ def next_token_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return total, (targets != IGNORED).sum()
 
 
+class Pipeline(Protocol):
+    """What computes losses over several processes, such as `multimodal.training.parallel` has."""
+
+    def run(self, batch: Any, *, backward: bool) -> tuple[Tensor, Tensor]:
+        """Loss summed over the targets, and their number; with ``backward`` gradients are added."""
+
+
 class NextTokenTraining(Training):
-    """A training whose subclass gives :meth:`loss`."""
+    """A training whose subclass gives the four parts of :meth:`loss`, or another one whole.
+
+    The parts are apart because the stages of a pipeline run some of them: what is sensed of media,
+    embeddings, a walk over blocks, and the loss.
+    """
 
     def __init__(self, *, optimizer: AdamWConfig, schedule: ScheduleConfig) -> None:
         """Begin with nothing gathered."""
         super().__init__(optimizer=optimizer, schedule=schedule)
+        self.pipeline: Pipeline | None = None
+        """Computes the loss, and in training its gradient, where several processes work on a row.
+        """
         self._total = self._count = torch.zeros(())
         self._measured: dict[str, Tensor] = {}
 
-    def loss(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Loss summed over the targets of a batch, and their number."""
+    def sense(self, batch: Any) -> dict[Any, Tensor]:
+        """What is computed of a batch's media before its text is read, by medium."""
+        return {}
+
+    def embed(self, batch: Any, sensed: dict[Any, Tensor]) -> Tensor:
+        """What the first block takes, [batch, tokens, dim]."""
         raise NotImplementedError
+
+    def walk(
+        self, hidden: Tensor, batch: Any, sensed: dict[Any, Tensor], blocks: range | None = None
+    ) -> Tensor:
+        """``hidden`` [batch, tokens, dim] after some of the core's blocks, by default all."""
+        raise NotImplementedError
+
+    def final_loss(self, hidden: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
+        """Loss summed over the targets, and their number, from what the last block gave."""
+        raise NotImplementedError
+
+    def loss(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Loss summed over the targets of a batch, and their number.
+
+        In a pipeline its gradient has been computed, too, if one is wanted.
+        """
+        if self.pipeline is not None:
+            return self.pipeline.run(batch, backward=torch.is_grad_enabled())
+        sensed = self.sense(batch)
+        hidden = self.walk(self.embed(batch, sensed), batch, sensed)
+        return self.final_loss(hidden, batch)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Gather the gradient of the summed loss."""
@@ -50,7 +89,18 @@ class NextTokenTraining(Training):
         self._total = self._total.to(total.device) + total.detach()
         self._count = self._count.to(total.device) + count
         # undoes the means that Lightning takes over micro-batches and DDP over ranks
-        return total * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
+        averaged = getattr(self.trainer.strategy, "num_averaged", self.trainer.world_size)
+        return total * (self.trainer.accumulate_grad_batches * averaged)
+
+    def optimizer_zero_grad(self, *args: Any, **kwargs: Any) -> None:
+        """Clear gradients before the loss goes back; with a pipeline, it has gone back already."""
+        if self.pipeline is None:
+            super().optimizer_zero_grad(*args, **kwargs)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Go back from the loss, unless the pipeline did."""
+        if self.pipeline is None:
+            super().backward(loss, *args, **kwargs)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Divide the gathered gradients by the number of targets."""

@@ -83,12 +83,12 @@ class ScheduleConfig:
 
 
 def parameter_groups(
-    parameters: Iterable[tuple[str, nn.Parameter]], config: AdamWConfig
+    parameters: Iterable[tuple[str, nn.Parameter]], config: AdamWConfig, *, is_whole: bool = True
 ) -> list[dict[str, Any]]:
     """Split named parameters into groups of equal settings, for ``torch.optim``.
 
     Raises:
-        InputError: a group's pattern matches no parameter.
+        InputError: a group's pattern matches no parameter, though they are those of a whole model.
     """
     matched: set[str] = set()
     # By what they are, not by their values: a run resumes with other rates and the same groups.
@@ -108,8 +108,9 @@ def parameter_groups(
         kind = (chosen, parameter.dim() > 1, bool(muon) and parameter.dim() == 2)
         by_kind.setdefault(kind, []).append(parameter)
         values[kind] = config.learning_rate * scale, decay
-    check_matched([group.pattern for group in config.groups], matched, key="optimizer.groups")
-    check_matched(config.orthogonal, matched, key="optimizer.orthogonal")
+    if is_whole:
+        check_matched([group.pattern for group in config.groups], matched, key="optimizer.groups")
+        check_matched(config.orthogonal, matched, key="optimizer.orthogonal")
     return [
         {
             "params": members,
@@ -133,13 +134,21 @@ def check_matched(patterns: Sequence[str], matched: set[str], *, key: str) -> No
             raise InputError(key, f"{pattern!r} matches no parameter that trains")
 
 
-def adamw(parameters: Iterable[tuple[str, nn.Parameter]], config: AdamWConfig) -> torch.optim.AdamW:
+def adamw(
+    parameters: Iterable[tuple[str, nn.Parameter]], config: AdamWConfig, *, is_whole: bool = True
+) -> torch.optim.AdamW:
     """The optimizer of the named parameters, one kernel for all of a group.
 
+    Args:
+        parameters: of a model, or of the part of it that is here, which may have none.
+        config: settings.
+        is_whole: whether they are those of a whole model.
+
     Raises:
-        InputError: a group's pattern matches no parameter.
+        InputError: a group's pattern matches no parameter of a whole model.
     """
-    groups = parameter_groups(parameters, config)
+    groups = parameter_groups(parameters, config, is_whole=is_whole)
+    groups = groups or [{"params": [], "lr": config.learning_rate, "initial_lr": 0.0}]
     if config.orthogonal:
         return MuonWithAdamW(groups, betas=config.betas, eps=config.eps, fused=True)
     return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True)

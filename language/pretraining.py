@@ -7,7 +7,7 @@ mixture, and the average of its checkpoints by :class:`multimodal.training.avera
 """
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -113,9 +113,23 @@ class LanguagePretraining(NextTokenTraining):
         super().on_before_optimizer_step(optimizer)
         self._num_noised = 0
 
-    def loss(self, batch: TextBatch) -> tuple[Tensor, Tensor]:
+    def embed(self, batch: TextBatch, sensed: dict[Any, Tensor]) -> Tensor:
+        """The tokens' embeddings."""
+        return self.model.embedding(batch.tokens)
+
+    def walk(
+        self,
+        hidden: Tensor,
+        batch: TextBatch,
+        sensed: dict[Any, Tensor],
+        blocks: range | None = None,
+    ) -> Tensor:
+        """Over blocks of the core."""
+        return self.model.walk(hidden, documents=batch.documents, blocks=blocks)
+
+    def final_loss(self, hidden: Tensor, batch: TextBatch) -> tuple[Tensor, Tensor]:
         """Next-token loss summed over the targets, and their number."""
-        return next_token_loss(self.model(batch.tokens, documents=batch.documents), batch.targets)
+        return next_token_loss(self.model.logits(hidden), batch.targets)
 
     def work(self, batch: TextBatch) -> Work:
         """What a batch asks for."""

@@ -32,6 +32,8 @@ class Training(LightningModule):
         super().__init__()
         self.optimizer_config, self.schedule = optimizer, schedule
         self.strict_loading = False  # states hold what trains; on_load_checkpoint checks them
+        self.is_whole = True
+        """Whether all of the model is here, and not a part of it."""
         self.rate_scale = 1.0
         """Multiplies the whole schedule; see :meth:`scale_rates`."""
         self.step_loss = torch.zeros(())
@@ -78,7 +80,7 @@ class Training(LightningModule):
         num_steps = self.trainer.max_steps
         if num_steps < 1:
             raise InputError("trainer.max_steps", "give the number of steps: the schedule spans it")
-        optimizer = adamw(self.trainable(), self.optimizer_config)
+        optimizer = adamw(self.trainable(), self.optimizer_config, is_whole=self.is_whole)
         self._settings = [
             {key: value for key, value in group.items() if key != "params"}
             for group in optimizer.param_groups
@@ -100,9 +102,10 @@ class Training(LightningModule):
     ) -> None:
         """Clip the norm of the whole gradient, and remember it."""
         if gradient_clip_val:
-            self.gradient_norm = nn.utils.clip_grad_norm_(
-                [p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val
-            )
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            norm_of = getattr(self.trainer.strategy, "gradient_norm", _gradient_norm)
+            self.gradient_norm = norm_of(parameters)
+            nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, self.gradient_norm)
 
     def on_train_start(self) -> None:
         """Let the config win over what a resumed state says of rates and decays."""
@@ -138,3 +141,7 @@ class Training(LightningModule):
         if different := sorted(wanted ^ stored):
             name, does = different[0], "trains" if different[0] in wanted else "does not train"
             raise InputError("ckpt_path", f"the state is of another run: this one {does} {name}")
+
+
+def _gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from language.cache import KeyValueCache
 from language.model import Llama
-from multimodal.batch import Batch, Clips, Images, Recordings
+from multimodal.batch import Batch, Clips, Recordings
 from multimodal.config import MultimodalConfig
 from speech.adapter import SpeechAdapter
 from speech.encoder import build_encoder
@@ -39,6 +39,8 @@ SEEN: tuple[Seen, ...] = ("clips", "images")
 """Media that are looked at, in the order in which their layers come where both stand."""
 TILES_AT_ONCE = 64
 """Tiles of clips that go through the image encoder together."""
+Sensed = dict[Literal["clips", "images", "recordings"], Tensor]
+"""What :meth:`MultimodalLlama.sense` makes of a batch's media."""
 Change = Callable[[Frames], Frames]
 """What training does to the features of recordings, such as masking some."""
 
@@ -70,21 +72,65 @@ class MultimodalLlama(nn.Module):
             ValueError: media for a model that lacks their parts.
         """
         batch = batch.to(self.language.embedding.weight.device)
-        sights = self.look_at(batch)
-        hidden = self.walk(self.embed_batch(batch), documents=batch.documents, sights=sights)
+        sensed = self.sense(batch)
+        hidden = self.walk(
+            self.embed_batch(batch, sensed),
+            documents=batch.documents,
+            sights=self.look_at(batch, sensed),
+        )
         return self.language.logits(hidden)
 
-    def look_at(self, batch: Batch) -> "list[Sight]":
-        """Encode a batch's clips and pictures: what its text may look at."""
-        return self.sights(self.remember_all(batch), visible_in(batch))
+    def sense(self, batch: Batch, *, change: Change | None = None) -> Sensed:
+        """What is computed of a batch's media before the walk, whatever layers will read it.
 
-    def remember_all(self, batch: Batch) -> dict[Seen, ImageMemory]:
-        """Keys and values of a batch's clips and of its pictures."""
-        memories: dict[Seen, ImageMemory] = {}
+        Args:
+            batch: its media are encoded.
+            change: what becomes of the features of recordings before they are encoded, in training.
+
+        Returns:
+            By medium: features of "clips" [pieces, features, dim] and of "images" [tiles, patches,
+            dim] in the core's width, and what :meth:`hear` gives of "recordings" [positions, dim].
+
+        Raises:
+            ValueError: media for a model that lacks their parts.
+        """
+        sensed: Sensed = {}
         if batch.clips is not None:
-            memories["clips"] = self.watch(batch.clips, len(batch.tokens))
+            merged = self.merge_frames(batch.clips)
+            sensed["clips"] = self.video_adapter.projection(merged)
         if batch.images is not None:
-            memories["images"] = self.remember(batch.images, len(batch.tokens))
+            if self.config.image_encoder is None:
+                raise ValueError("this model has no image encoder: it reads text alone")
+            features = self.image_encoder(batch.images.tiles, batch.images.arrangements)
+            sensed["images"] = self.image_adapter.projection(features)
+        if batch.recordings is not None:
+            sensed["recordings"] = self.hear(batch.recordings, change=change)
+        return sensed
+
+    def look_at(self, batch: Batch, sensed: Sensed) -> "list[Sight]":
+        """What the text of a batch may look at."""
+        return self.sights(self.remember(batch, sensed), visible_in(batch))
+
+    def remember(self, batch: Batch, sensed: Sensed) -> dict[Seen, ImageMemory]:
+        """Keys and values of a batch's clips and of its pictures, for the layers that are here."""
+        memories: dict[Seen, ImageMemory] = {}
+        rows = len(batch.tokens)
+        if batch.clips is not None:
+            clips = batch.clips
+            pieces = self.video_aggregator.num_pieces(clips.lengths, clips.arrangements.prod(dim=1))
+            memories["clips"] = self.video_adapter.lay_out(
+                sensed["clips"],
+                images=torch.arange(len(pieces), device=pieces.device).repeat_interleave(pieces),
+                rows=clips.rows,
+                batch_size=rows,
+            )
+        if batch.images is not None:
+            memories["images"] = self.image_adapter.lay_out(
+                sensed["images"],
+                images=batch.images.of_tiles,
+                rows=batch.images.rows,
+                batch_size=rows,
+            )
         return memories
 
     def sights(
@@ -105,30 +151,16 @@ class MultimodalLlama(nn.Module):
                 sights.append(Sight(adapter, memories[kind], mask))
         return sights
 
-    def remember(self, images: Images, batch_size: int) -> ImageMemory:
-        """Encode pictures once: the keys and values that all adapter layers need."""
-        if self.config.image_encoder is None:
-            raise ValueError("this model has no image encoder: it reads text alone")
-        features = self.image_encoder(images.tiles, images.arrangements)
-        return self.image_adapter.remember(
-            features, images=images.of_tiles, rows=images.rows, batch_size=batch_size
-        )
-
-    def watch(self, clips: Clips, batch_size: int) -> ImageMemory:
-        """Encode clips once: frames to image features, groups of these to what the text sees.
+    def merge_frames(self, clips: Clips) -> Tensor:
+        """Features of groups of frames of all clips, [pieces, features of a piece, dim].
 
         Raises:
             ValueError: this model has no video parts.
         """
         if self.config.video_aggregator is None:
             raise ValueError("this model has no video parts: it cannot watch clips")
-        features = self.frame_features(clips)
-        merged = self.video_aggregator(
-            features, lengths=clips.lengths, tiles=clips.arrangements.prod(dim=1)
-        )
-        return self.video_adapter.remember(
-            merged.features, images=merged.clips, rows=clips.rows, batch_size=batch_size
-        )
+        features, tiles = self.frame_features(clips), clips.arrangements.prod(dim=1)
+        return self.video_aggregator(features, lengths=clips.lengths, tiles=tiles)
 
     def frame_features(self, clips: Clips) -> Tensor:
         """Image features of all frames, [tiles, tokens, feature_dim], known ones in their places.
@@ -176,12 +208,12 @@ class MultimodalLlama(nn.Module):
         features = Frames(values=features.values.to(kind), lengths=features.lengths)
         return self.speech_adapter(encoder(features))
 
-    def embed_batch(self, batch: Batch, *, change: Change | None = None) -> Tensor:
+    def embed_batch(self, batch: Batch, sensed: Sensed) -> Tensor:
         """Embeddings [batch, tokens, dim] of tokens, those of recordings in their places."""
         if batch.recordings is None:
             return self.embed(batch.tokens)
         assert batch.spoken is not None, "a batch with recordings says where they stand"
-        heard = self.hear(batch.recordings, change=change)
+        heard = sensed["recordings"]
         hidden = self.embed(batch.tokens.masked_fill(batch.spoken, 0))
         if int(batch.spoken.sum()) != len(heard):
             raise ValueError(f"{int(batch.spoken.sum())} places for {len(heard)} embeddings")
@@ -203,27 +235,44 @@ class MultimodalLlama(nn.Module):
         documents: Tensor | None = None,
         cache: KeyValueCache | None = None,
         sights: "Sequence[Sight]" = (),
+        blocks: range | None = None,
     ) -> Tensor:
         """The walk over the core's blocks and the adapter layers between them.
 
         Args:
-            hidden: embeddings, [batch, tokens, dim].
+            hidden: embeddings, or what the blocks before ``blocks`` made of them, [batch, tokens,
+                dim].
             documents: packed documents, [batch, tokens].
             cache: continued and filled, but not advanced.
             sights: what the text looks at; at a position that several have their layers come in
                 this order.
+            blocks: which blocks are walked over, each with the adapter layers behind it, the first
+                one with those before it, too; all by default. A stage of a pipeline has some.
 
         Returns:
             [batch, tokens, dim], before the core's last norm.
         """
         context = self.language.context(hidden, documents=documents, cache=cache)
         contexts = [cross_attention_context(sight.memory, sight.visible) for sight in sights]
-        for index in range(len(self.language.blocks) + 1):
-            for sight, seen in zip(sights, contexts, strict=True):
-                if index in sight.adapter.at_position:
-                    hidden = self._look(sight, sight.adapter.at_position[index], hidden, seen)
-            if index < len(self.language.blocks):
-                hidden = self.language.run_block(index, hidden, context)
+        seen = list(zip(sights, contexts, strict=True))
+        blocks = range(len(self.language.blocks)) if blocks is None else blocks
+        if blocks.start == 0:
+            hidden = self._look_around(0, hidden, seen)
+        for index in blocks:
+            hidden = self.language.run_block(index, hidden, context)
+            hidden = self._look_around(index + 1, hidden, seen)
+        return hidden
+
+    def _look_around(
+        self,
+        position: int,
+        hidden: Tensor,
+        seen: "Sequence[tuple[Sight, CrossAttentionContext]]",
+    ) -> Tensor:
+        """Through the adapter layers that stand before block ``position``."""
+        for sight, context in seen:
+            if position in sight.adapter.at_position:
+                hidden = self._look(sight, sight.adapter.at_position[position], hidden, context)
         return hidden
 
     def _look(
@@ -255,13 +304,15 @@ class MultimodalLlama(nn.Module):
             normed = layer.attention_norm(hidden)
             maps.append(layer.attention.weights(normed, key, mask=context.mask))
 
-        memories = self.remember_all(batch)
+        sensed = self.sense(batch)
+        memories = self.remember(batch, sensed)
         if of not in memories:
             raise ValueError(f"there are no {of} to look at")
         sights = self.sights(memories, visible_in(batch))
         for sight in sights:
             sight.watcher = watcher if sight.memory is memories[of] else None
-        self.walk(self.embed_batch(batch), documents=batch.documents, sights=sights)
+        embedded = self.embed_batch(batch, sensed)
+        self.walk(embedded, documents=batch.documents, sights=sights)
         return torch.stack(maps), memories[of]
 
 

@@ -36,10 +36,11 @@ class MultimodalSession:
         Returns:
             Logits [batch, vocabulary] after the last token of each row.
         """
-        for kind, new in self.model.remember_all(batch).items():
+        sensed = self.model.sense(batch)
+        for kind, new in self.model.remember(batch, sensed).items():
             known = self._memories.get(kind)
             self._memories[kind] = new if known is None else known.extend(new)
-        return self._read(self.model.embed_batch(batch), batch.lengths, visible_in(batch))
+        return self._read(self.model.embed_batch(batch, sensed), batch.lengths, visible_in(batch))
 
     @torch.no_grad()
     def append(self, tokens: Tensor, *, lengths: Tensor | None = None) -> Tensor:

@@ -70,17 +70,6 @@ widths fill the rest.
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Groups:
-    """What the frames of a batch's clips became, in pieces of equally many features."""
-
-    features: Tensor
-    """[pieces, features of a piece, dim]; a group is as many pieces as its frames have tiles, or
-    one piece where the queries are learned ones."""
-    clips: Tensor
-    """Clip that each piece belongs to, [pieces] int64, rising."""
-
-
 class _Group(NamedTuple):
     """Consecutive frames of one clip that become one."""
 
@@ -169,13 +158,23 @@ class TemporalAggregator(nn.Module):
                 scale = depth if name.endswith(("output.weight", "down.weight")) else 1.0
                 nn.init.normal_(parameter, std=scale * parameter.shape[1] ** -0.5)
 
-    def forward(self, features: Tensor, *, lengths: Tensor, tiles: Tensor) -> Groups:
+    def num_pieces(self, lengths: Tensor, tiles: Tensor) -> Tensor:
+        """Pieces that :meth:`forward` makes of each clip, [clips]; arguments as there."""
+        groups = (lengths + self.config.frames_per_group - 1) // self.config.frames_per_group
+        return groups if self.config.num_latents else groups * tiles
+
+    def forward(self, features: Tensor, *, lengths: Tensor, tiles: Tensor) -> Tensor:
         """Merge the frames of clips, group by group.
 
         Args:
             features: of all tiles of all frames of all clips in order, [tiles, P, feature_dim].
             lengths: frames of each clip, [clips] int64, 1 or more.
             tiles: tiles of each frame of each clip, [clips] int64.
+
+        Returns:
+            What the frames became, in pieces of equally many features, those of a clip together:
+            [pieces, features of a piece, dim]. A group is as many pieces as its frames have tiles,
+            or one where the queries are learned ones.
         """
         places, merged = [], []
         for groups in self._groups(lengths, tiles):
@@ -187,10 +186,7 @@ class TemporalAggregator(nn.Module):
                 for piece in range(pieces.shape[1])
             ]
         order = sorted(range(len(places)), key=places.__getitem__)
-        return Groups(
-            features=torch.cat(merged)[order],
-            clips=torch.tensor([places[i][0] for i in order], device=features.device),
-        )
+        return torch.cat(merged)[order]
 
     @torch.no_grad()
     def attention_maps(

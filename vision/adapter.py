@@ -167,6 +167,10 @@ class CrossAttentionLayer(nn.Module):
         self.feed_forward_gate = nn.Parameter(torch.zeros(1))
         self._leak = config.leak_before_first_image
 
+    def keys_values(self, projected: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [..., kv_heads, head_dim] of projected features [..., dim]."""
+        return self.attention.keys_values(projected)
+
     def forward(
         self, x: Tensor, key: Tensor, value: Tensor, context: CrossAttentionContext
     ) -> Tensor:
@@ -223,8 +227,18 @@ class ImageAdapter(nn.Module):
             rows: batch row of each picture, [images], rising.
             batch_size: rows of the batch.
         """
-        num_tiles, num_patches = features.shape[:2]
-        projected = self.projection(features)  # [tiles, patches, dim]
+        return self.lay_out(
+            self.projection(features), images=images, rows=rows, batch_size=batch_size
+        )
+
+    def lay_out(
+        self, projected: Tensor, *, images: Tensor, rows: Tensor, batch_size: int
+    ) -> ImageMemory:
+        """The same from features that went through the projection, [tiles, patches, dim].
+
+        Layers that are not here, but in another stage of a pipeline, get nothing.
+        """
+        num_tiles, num_patches = projected.shape[:2]
         tile_rows = rows[images]
         first_image = torch.searchsorted(rows, rows)  # of the row that each picture stands in
         owner_of_tile = (torch.arange(len(rows), device=rows.device) - first_image)[images]
@@ -248,10 +262,12 @@ class ImageAdapter(nn.Module):
 
         keys, values = [], []
         for layer in self.layers:
-            assert isinstance(layer, CrossAttentionLayer)
-            key, value = layer.attention.keys_values(projected)
-            keys.append(by_row(key))
-            values.append(by_row(value))
+            if isinstance(layer, CrossAttentionLayer):
+                key, value = (by_row(x) for x in layer.keys_values(projected))
+            else:
+                key = value = projected.new_empty(0)
+            keys.append(key)
+            values.append(value)
         return ImageMemory(
             keys=keys,
             values=values,

@@ -19,7 +19,7 @@ from multimodal.adapter_checkpoint import save_adapter, weights_hash
 from multimodal.batch import Batch, Clips, Images, Recordings
 from multimodal.checkpoint import save_model
 from multimodal.config import MultimodalConfig
-from multimodal.model import MultimodalLlama
+from multimodal.model import MultimodalLlama, Sensed
 from multimodal.processor import Processor
 from multimodal.training.announce import announce
 from speech.frames import Frames
@@ -122,17 +122,31 @@ class FrozenCoreTraining(NextTokenTraining):
         if self.compile_parts:
             self.compile_blocks()
 
-    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Next-token loss over the targets; logits are computed for these alone."""
-        model = self.model
-        assert batch.targets is not None, "a batch to train on has targets"
-        hidden = model.walk(
-            model.embed_batch(batch, change=self.change),
+    def sense(self, batch: Batch) -> Sensed:
+        """Features of pictures and clips, embeddings of recordings."""
+        return self.model.sense(batch, change=self.change)
+
+    def embed(self, batch: Batch, sensed: Sensed) -> Tensor:
+        """Embeddings of tokens, those of recordings in their places."""
+        return self.model.embed_batch(batch, sensed)
+
+    def walk(
+        self, hidden: Tensor, batch: Batch, sensed: Sensed, blocks: range | None = None
+    ) -> Tensor:
+        """Over blocks of the core and the adapter layers between them."""
+        return self.model.walk(
+            hidden,
             documents=batch.documents,
-            sights=model.look_at(batch),
+            sights=self.model.look_at(batch, sensed),
+            blocks=blocks,
         )
+
+    def final_loss(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Next-token loss over the targets; logits are computed for these alone."""
+        assert batch.targets is not None, "a batch to train on has targets"
         wanted = batch.targets != IGNORED
-        total, count = next_token_loss(model.language.logits(hidden[wanted]), batch.targets[wanted])
+        logits = self.model.language.logits(hidden[wanted])
+        total, count = next_token_loss(logits, batch.targets[wanted])
         return self.with_all_gradients(total, batch), count
 
     def with_all_gradients(self, total: Tensor, batch: Batch) -> Tensor:

@@ -18,7 +18,7 @@ from multimodal.adapter_checkpoint import VIDEO_PARTS
 from multimodal.batch import Batch, Clips
 from multimodal.config import MultimodalConfig
 from multimodal.data.feature_cache import FeatureCache
-from multimodal.model import MultimodalLlama
+from multimodal.model import MultimodalLlama, Sensed
 from multimodal.training.flops import hearing_flops
 from multimodal.training.frozen_core import FrozenCoreTraining
 from multimodal.training.video_flops import video_step_work
@@ -114,9 +114,9 @@ class VideoAdapterTraining(FrozenCoreTraining):
             )
         return self._cache
 
-    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Next-token loss over the targets; image features are computed once for all."""
-        return super().loss(self.with_features(batch))
+    def sense(self, batch: Batch) -> Sensed:
+        """Merged frames and embeddings of recordings; image features are computed once for all."""
+        return super().sense(self.with_features(batch))
 
     @torch.no_grad()
     def with_features(self, batch: Batch) -> Batch:

@@ -54,7 +54,7 @@ def test_embeddings_stand_where_the_recordings_are(model, processor):
     first, second = sound(0.7, seed=1), sound(1.3, seed=2)
     batch = processor([says("one", first, "two", second, "three")])
     with torch.no_grad():
-        embedded = model.embed_batch(batch)[0]
+        embedded = model.embed_batch(batch, model.sense(batch))[0]
         alone = [model.hear(processor([says(each)]).recordings) for each in (first, second)]
         text = model.embed(batch.tokens.masked_fill(batch.spoken, 0))[0]
     assert torch.allclose(embedded[batch.spoken[0]], torch.cat(alone), atol=1e-5)

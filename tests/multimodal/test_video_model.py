@@ -211,11 +211,11 @@ def test_a_conversation_watches_each_clip_once(watching, make_batch, monkeypatch
         ),
     )
     watched = []
-    watch = MultimodalLlama.watch
+    merge = MultimodalLlama.merge_frames
     monkeypatch.setattr(
         MultimodalLlama,
-        "watch",
-        lambda self, clips, size: watched.append(len(clips.lengths)) or watch(self, clips, size),
+        "merge_frames",
+        lambda self, clips: watched.append(len(clips.lengths)) or merge(self, clips),
     )
     conversation = Conversation(watching)
     _, logits = conversation.read(first, max_new_tokens=16)

@@ -33,13 +33,11 @@ def some_clips(shapes: list[tuple[int, int]], *, patches: int = 4, seed: int = 0
 
 def run(model: TemporalAggregator, clips: list[Tensor]) -> list[Tensor]:
     """What each clip becomes, [pieces, features, dim]."""
-    groups = model(
-        torch.cat([clip.flatten(0, 1) for clip in clips]),
-        lengths=torch.tensor([len(clip) for clip in clips]),
-        tiles=torch.tensor([clip.shape[1] for clip in clips]),
-    )
-    assert torch.equal(groups.clips, groups.clips.sort().values)
-    return [groups.features[groups.clips == index] for index in range(len(clips))]
+    lengths = torch.tensor([len(clip) for clip in clips])
+    tiles = torch.tensor([clip.shape[1] for clip in clips])
+    features = torch.cat([clip.flatten(0, 1) for clip in clips])
+    pieces = model(features, lengths=lengths, tiles=tiles)
+    return list(pieces.split(model.num_pieces(lengths, tiles).tolist()))
 
 
 def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

@@ -34,7 +34,9 @@ def test_a_step_costs_what_is_counted(parts, patterns, trained):
     batch.images.arrangements = torch.tensor([[1, 1], [1, 1]])
     batch.images.tiles = torch.randn(2, 3, 16, 16)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        hidden = model.walk(model.embed(batch.tokens), sights=model.look_at(batch))
+        hidden = model.walk(
+            model.embed(batch.tokens), sights=model.look_at(batch, model.sense(batch))
+        )
         wanted = batch.targets != IGNORED
         model.language.logits(hidden[wanted]).sum().backward()
     names = ("image_encoder", "image_adapter", "extra_embedding")

@@ -105,6 +105,20 @@ def training(kind: str, folder: Path) -> FrozenCoreTraining:
     return SpeechTraining(parts=speech, augmentation=None, **settings)
 
 
+def write_parts(folder: Path, kind: str, *, core: str, encoder: str) -> None:
+    """The directories that :func:`training` reads."""
+    (folder / "core").symlink_to(core)
+    (folder / "encoder").symlink_to(encoder)
+    if kind == "clips":
+        adapter = FreshAdapter(positions=(1, 3), gate_init=0.3)
+        torch.manual_seed(3)
+        model = build(ModelParts(core=core, image_encoder=encoder, adapter=adapter))
+        save_adapter(model, folder / "image", parts=IMAGE_PARTS)
+    if kind == "recordings":
+        write_speaking(folder / "speaking")
+        save_encoder(speaking_model().speech_encoder, folder / "hearing")
+
+
 SCRIPT = """
 import json, sys
 from pathlib import Path
@@ -171,16 +185,7 @@ def test_a_full_disk_ends_every_process(core, encoder, tmp_path):
 
 @pytest.mark.parametrize("kind", ["pictures", "clips", "recordings"])
 def test_two_processes_are_as_one(core, encoder, tmp_path, kind):
-    (tmp_path / "core").symlink_to(core)
-    (tmp_path / "encoder").symlink_to(encoder)
-    if kind == "clips":
-        adapter = FreshAdapter(positions=(1, 3), gate_init=0.3)
-        torch.manual_seed(3)
-        model = build(ModelParts(core=core, image_encoder=encoder, adapter=adapter))
-        save_adapter(model, tmp_path / "image", parts=IMAGE_PARTS)
-    if kind == "recordings":
-        write_speaking(tmp_path / "speaking")
-        save_encoder(speaking_model().speech_encoder, tmp_path / "hearing")
+    write_parts(tmp_path, kind, core=core, encoder=encoder)
     one = Recorder()
     alone = quiet_trainer(
         tmp_path / "one", callbacks=[one], max_steps=STEPS, accumulate_grad_batches=2

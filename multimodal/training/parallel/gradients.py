@@ -1,0 +1,70 @@
+"""Gradients over the mesh: summed in float32 where several processes have a part, and their norm.
+
+Every process computes the gradient of the *sum* of the losses of its rows. What is missing to that
+of the whole batch depends on who else has the parameter:
+
+- every data rank has read other rows: all gradients are summed over these;
+- what all processes of a plane have, such as an encoder, each runs on other micro-batches: summed
+  over the plane;
+- an embedding that is the head, too, is used by the first stage and the last one: summed over the
+  stages;
+- the norms of queries and keys act on each tensor rank's own heads: summed over these;
+- a matrix that is cut, and whatever one stage has alone, is complete.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from multimodal.training.parallel.mesh import Mesh, Ranks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """A parameter that trains, and where its copies and parts are."""
+
+    name: str
+    parameter: nn.Parameter
+    summed: Literal["", "plane", "pipeline", "tensor"]
+    """Processes of the plane over which its gradient is spread; "" if each has all of it."""
+    cut_along: int | None
+    """Dimension along which tensor ranks have parts of it; None if each has the whole."""
+    in_all_stages: bool
+    """Whether every stage has a copy."""
+
+
+def sum_gradients(placed: Sequence[Placed], mesh: Mesh) -> None:
+    """Complete the gradients; a parameter that was not used gets a gradient of 0."""
+    for each in placed:
+        if each.parameter.grad is None:
+            each.parameter.grad = torch.zeros_like(each.parameter)
+    for ranks in ("plane", "pipeline", "tensor"):
+        _sum([each for each in placed if each.summed == ranks], getattr(mesh, ranks))
+    _sum(placed, mesh.data)
+
+
+def _sum(placed: Sequence[Placed], ranks: Ranks) -> None:
+    """Sum over a group, in float32, all of one type in one message."""
+    if ranks.size == 1 or not placed:
+        return
+    gradients = [grad for each in placed if (grad := each.parameter.grad) is not None]
+    flat = torch.cat([gradient.float().flatten() for gradient in gradients])
+    ranks.sum(flat)
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def gradient_norm(placed: Sequence[Placed], mesh: Mesh, *, device: torch.device) -> Tensor:
+    """Norm of the whole model's gradient, 0-d float32: each parameter counts once."""
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    for each in placed:
+        assert each.parameter.grad is not None
+        copies = mesh.pipeline.size if each.in_all_stages else 1
+        copies *= mesh.tensor.size if each.cut_along is None else 1
+        total += each.parameter.grad.float().square().sum(dtype=torch.float64) / copies
+    mesh.plane.sum(total)
+    return total.sqrt().float()

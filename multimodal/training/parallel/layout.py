@@ -1,0 +1,150 @@
+"""Giving a process its part of a model: blocks of its stages, shares of their matrices."""
+
+from collections.abc import Collection, Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from language.errors import InputError
+from language.model import Llama
+from language.next_token import NextTokenTraining
+from multimodal.model import MultimodalLlama
+from multimodal.training.parallel.gradients import Placed
+from multimodal.training.parallel.mesh import Mesh
+from multimodal.training.parallel.tensor import PARTIAL, check_tensor, cut_matrices
+
+SENSES = (
+    "image_encoder.*",
+    "image_adapter.projection.*",
+    "video_aggregator.*",
+    "video_adapter.projection.*",
+    "speech_encoder.*",
+    "speech_adapter.*",
+)
+"""What senses media before the walk begins; all processes of a plane have it."""
+
+
+class Elsewhere(nn.Module):
+    """Stands for a part that another stage has."""
+
+
+def core_of(model: nn.Module) -> Llama:
+    """The core of a model, or the model that is one."""
+    core = model.language if isinstance(model, MultimodalLlama) else model
+    assert isinstance(core, Llama)
+    return core
+
+
+def check_training(training: NextTokenTraining, *, tensor: int) -> None:
+    """Refuse what cannot be laid out over the processes of a plane.
+
+    Raises:
+        InputError: a loss that is no walk over blocks, or heads that do not divide.
+    """
+    if type(training).loss is not NextTokenTraining.loss:
+        raise InputError(
+            "trainer.strategy",
+            f"{type(training).__name__} has no stages: leave pipeline and tensor at 1",
+        )
+    if tensor > 1 and training.optimizer_config.orthogonal:
+        raise InputError(
+            "optimizer.orthogonal", "Muon steps whole matrices: leave trainer.strategy.tensor at 1"
+        )
+    model = training.model
+    core = core_of(model).config
+    heads, widths = {"the core": core.num_kv_heads}, {"the core": core.ffn_dim}
+    if isinstance(model, MultimodalLlama):
+        for name in ("image_adapter", "video_adapter"):
+            adapter = getattr(model.config, name)
+            if adapter is not None:
+                heads[name], widths[name] = adapter.num_kv_heads, adapter.ffn_dim
+    check_tensor(size=tensor, heads=heads, widths=widths)
+
+
+def keep_stages(model: nn.Module, stages: Sequence[range], mine: Collection[int]) -> None:
+    """Leave of a model what its stages ``mine`` need.
+
+    An embedding that trains and is the head, too, stays everywhere.
+    """
+    core = core_of(model)
+    blocks = {block for index in mine for block in stages[index]}
+    is_first, is_last = 0 in mine, len(stages) - 1 in mine
+    tied = core.head.weight is core.embedding.weight and core.head.weight.requires_grad
+    for block in range(len(core.blocks)):
+        if block not in blocks:
+            core.blocks[block] = Elsewhere()
+    if not is_first and not tied:
+        core.embedding = Elsewhere()  # type: ignore[assignment]
+    if not is_last:
+        core.norm = Elsewhere()  # type: ignore[assignment]
+        if not tied:
+            core.head = Elsewhere()  # type: ignore[assignment]
+    if isinstance(model, MultimodalLlama):
+        if not is_first and model.config.extra_tokens:
+            model.extra_embedding = Elsewhere()  # type: ignore[assignment]
+        for name in ("image_adapter", "video_adapter"):
+            if (adapter := getattr(model, name, None)) is not None:
+                for position, layer in adapter.at_position.items():
+                    if max(position - 1, 0) not in blocks:  # it stands behind that block
+                        adapter.layers[layer] = Elsewhere()
+
+
+def lay_out(model: nn.Module, mesh: Mesh, stages: Sequence[range]) -> list[Placed]:
+    """Leave of a model what this process needs, and say where what trains of it lies.
+
+    Args:
+        model: whole, with what trains chosen.
+        mesh: of the processes.
+        stages: blocks of every stage of the pipeline, which processes take in turn.
+    """
+    core = core_of(model)
+    is_tied = core.head.weight is core.embedding.weight
+    keep_stages(model, stages, range(mesh.pipeline.rank, len(stages), mesh.pipeline.size))
+    prefix = "" if isinstance(model, MultimodalLlama) else "language."
+    cut = cut_matrices(model, mesh.tensor, prefix=prefix)
+    placed = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            is_sense = any(fnmatchcase(name, pattern) for pattern in SENSES)
+            is_table = is_tied and parameter is core.embedding.weight
+            partial = any(fnmatchcase(name, pattern) for pattern in PARTIAL)
+            placed.append(
+                Placed(
+                    name=name,
+                    parameter=parameter,
+                    summed="plane" if is_sense else "pipeline" if is_table
+                    else "tensor" if partial else "",
+                    cut_along=cut.get(name),
+                    in_all_stages=is_sense or is_table,
+                )
+            )  # fmt: skip
+    return placed
+
+
+def depends_on_training(model: nn.Module, stages: Sequence[range]) -> tuple[list[bool], bool]:
+    """Where gradients are needed, of a whole model with what trains chosen.
+
+    Returns:
+        For each stage, whether what it gives depends on something that trains; whether what is
+        sensed of media does.
+    """
+    trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    senses = any(fnmatchcase(name, pattern) for name in trains for pattern in SENSES)
+    core = "language." if isinstance(model, MultimodalLlama) else ""
+    first = {f"{core}embedding.", "extra_embedding."}
+    if isinstance(model, MultimodalLlama) and model.config.speech_adapter is not None:
+        first |= {"speech_encoder.", "speech_adapter."}  # recordings stand among the embeddings
+    needs, found = [], any(name.startswith(tuple(first)) for name in trains)
+    for stage in stages:
+        prefixes = [f"{core}blocks.{block}." for block in stage]
+        sees = False
+        if isinstance(model, MultimodalLlama):
+            for name in ("image_adapter", "video_adapter"):
+                if (adapter := getattr(model, name, None)) is not None:
+                    for position, layer in adapter.at_position.items():
+                        if max(position - 1, 0) in stage:
+                            prefixes.append(f"{name}.layers.{layer}.")
+                            sees = True
+        found |= any(name.startswith(tuple(prefixes)) for name in trains) or (senses and sees)
+        needs.append(found)
+    return needs, senses

@@ -1,0 +1,219 @@
+"""Training over a mesh of processes: pipeline x data x tensor (paper section 7.3).
+
+trainer:
+  devices: 8
+  strategy:
+    class_path: multimodal.training.parallel.MeshStrategy
+    init_args: {pipeline: 2, tensor: 2, micro_batches: 4}
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from lightning.fabric.utilities.optimizer import _optimizers_to_device
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from language.errors import InputError
+from language.next_token import NextTokenTraining
+from language.optimization import parameter_groups
+from multimodal.training.announce import announce
+from multimodal.training.parallel.gradients import Placed, gradient_norm, sum_gradients
+from multimodal.training.parallel.layout import (
+    check_training,
+    core_of,
+    depends_on_training,
+    lay_out,
+)
+from multimodal.training.parallel.mesh import Mesh, data_size, make_mesh
+from multimodal.training.parallel.pipeline import LOOPED, Pipeline, Placement, ScheduleName
+from multimodal.training.parallel.stages import split_model
+
+
+class MeshStrategy(DDPStrategy):
+    """Lays a training out over processes; the configs and the trainings stay what they are."""
+
+    num_averaged = 1
+    """Gradients are sums over all processes, and no mean."""
+
+    def __init__(
+        self,
+        *,
+        pipeline: int = 1,
+        tensor: int = 1,
+        micro_batches: int = 0,
+        schedule: ScheduleName = "1f1b",
+        stages_per_rank: int = 1,
+        encoders: Placement = "spread",
+        timeout_minutes: float = 30.0,
+        process_group_backend: str | None = None,
+        start_method: Literal["popen", "spawn", "fork", "forkserver"] = "popen",
+    ) -> None:
+        """Take the layout; data ranks are what the other two leave of the processes.
+
+        Args:
+            pipeline: processes over which the blocks are spread.
+            tensor: processes over which each matrix is spread.
+            micro_batches: parts of a data rank's batch that go through the pipeline one after
+                another; by default twice the pipeline.
+            schedule: their order; "interleaved" and "looped" have several stages on a process.
+            stages_per_rank: how many stages these have.
+            encoders: where pictures, clips and recordings are encoded: on the processes of a
+                pipeline in turn, or all on the first.
+            timeout_minutes: after which a process that waits for another gives up.
+            process_group_backend: of torch.distributed; NCCL on GPUs and gloo elsewhere by default.
+            start_method: how processes are started where no launcher did.
+
+        Raises:
+            InputError: settings that do not go together.
+        """
+        super().__init__(
+            process_group_backend=process_group_backend,
+            timeout=timedelta(minutes=timeout_minutes),
+            start_method=start_method,
+        )
+        if (schedule in LOOPED) != (stages_per_rank > 1):
+            raise InputError(
+                "trainer.strategy",
+                f"schedule {schedule} with stages_per_rank {stages_per_rank}: "
+                f"{' and '.join(LOOPED)} have several stages on a process, the others one",
+            )
+        self.pipeline, self.tensor, self.schedule = pipeline, tensor, schedule
+        self.micro_batches = micro_batches or max(1, 2 * pipeline * (pipeline > 1))
+        self.stages_per_rank, self.encoders = stages_per_rank, encoders
+        self.placed: list[Placed] = []
+        """What trains on this process."""
+
+    @property
+    def distributed_sampler_kwargs(self) -> dict[str, Any]:
+        """The data rank: all processes of a plane read the same rows."""
+        return {"num_replicas": self.mesh.data.size, "rank": self.mesh.data.rank}
+
+    def _configure_launcher(self) -> None:
+        """Start processes, if they can be laid out."""
+        data_size(
+            world_size=self.num_nodes * self.num_processes,
+            pipeline=self.pipeline,
+            tensor=self.tensor,
+        )
+        super()._configure_launcher()
+
+    def setup_environment(self) -> None:
+        """Connect the processes."""
+        super().setup_environment()
+        self.mesh: Mesh = make_mesh(self.root_device, pipeline=self.pipeline, tensor=self.tensor)
+
+    def setup(self, trainer: Trainer) -> None:
+        """Lay the training out and make its optimizer.
+
+        Raises:
+            InputError: the training, or its sizes, do not go with the layout.
+        """
+        assert self.accelerator is not None
+        self.accelerator.setup(trainer)
+        module = self.lightning_module
+        if not isinstance(module, NextTokenTraining):
+            raise InputError(
+                "trainer.strategy",
+                f"{type(module).__name__} is trained over data ranks alone: use strategy ddp",
+            )
+        self._lay_out(module)
+        self.model_to_device()
+        is_fitting = trainer.state.fn == TrainerFn.FITTING
+        if is_fitting:
+            self.setup_optimizers(trainer)
+        self.setup_precision_plugin()
+        if is_fitting:
+            _optimizers_to_device(self.optimizers, self.root_device)
+
+    def _lay_out(self, training: NextTokenTraining) -> None:
+        """Leave this process its part of the model."""
+        mesh, model = self.mesh, training.model
+        # Patterns that match nothing are refused here, where all names are known.
+        parameter_groups(training.trainable(), training.optimizer_config)
+        training.is_whole = mesh.plane.size == 1
+        if training.is_whole:
+            self.placed = lay_out(model, mesh, [range(core_of(model).config.num_layers)])
+            return
+        check_training(training, tensor=mesh.tensor.size)
+        split = split_model(model, mesh.pipeline.size * self.stages_per_rank)
+        if self.global_rank == 0 and mesh.pipeline.size > 1:
+            announce(split.describe())
+        needs_gradient, senses_train = depends_on_training(model, split.stages)
+        dim = core_of(model).config.dim
+        self.placed = lay_out(model, mesh, split.stages)
+        training.pipeline = Pipeline(
+            training,
+            mesh,
+            stages=split.stages,
+            dim=dim,
+            micro_batches=self.micro_batches,
+            schedule=self.schedule,
+            encoders=self.encoders,
+            needs_gradient=needs_gradient,
+            senses_train=senses_train,
+        )
+
+    def configure_ddp(self) -> None:
+        """Nothing: gradients are summed once a step, in float32."""
+
+    def optimizer_step(
+        self,
+        optimizer: Optimizer,
+        closure: Callable[[], Any],
+        model: LightningModule | nn.Module | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Step, once the gradients of all micro-batches are summed over the processes."""
+
+        def summed() -> Any:
+            result = closure()
+            sum_gradients(self.placed, self.mesh)
+            return result
+
+        result = super().optimizer_step(optimizer, summed, model, **kwargs)
+        optimizer.zero_grad()
+        return result
+
+    def gradient_norm(self, parameters: list[nn.Parameter]) -> Tensor:
+        """Norm of the gradient of the whole model, on all processes the same."""
+        return gradient_norm(self.placed, self.mesh, device=self.root_device)
+
+    def whole_weights(self) -> dict[str, Tensor]:
+        """What trains, whole and by name, on the first process; the others get nothing."""
+        if self.mesh.data.rank:
+            return {}
+        own = {p.name: (p.cut_along, p.parameter.detach().cpu()) for p in self.placed}
+        plane = self.mesh.plane
+        parts: list[Any] | None = [None] * plane.size if plane.rank == 0 else None
+        dist.gather_object(own, parts, dist.get_global_rank(plane.group, 0), group=plane.group)
+        whole: dict[str, Tensor] = {}
+        for stage in range(self.mesh.pipeline.size if parts is not None else 0):
+            assert parts is not None
+            ranks = parts[stage * self.tensor : (stage + 1) * self.tensor]
+            for name, (along, first) in ranks[0].items():
+                cut = [rank[name][1] for rank in ranks]
+                whole[name] = first if along is None else torch.cat(cut, dim=along)
+        return whole
+
+    def reduce(
+        self, tensor: Tensor | Any, group: Any = None, reduce_op: Any = "mean"
+    ) -> Tensor | Any:
+        """Sum or mean over data ranks; all processes of a plane have the same numbers."""
+        if not isinstance(tensor, Tensor):
+            return tensor
+        total = tensor.detach().clone().to(self.root_device)
+        self.mesh.data.sum(total)
+        return total if str(reduce_op).lower().endswith("sum") else total / self.mesh.data.size
+
+    def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:
+        """Whether all processes, or any of them, decide so."""
+        votes = torch.tensor(int(decision), device=self.root_device)
+        dist.all_reduce(votes)
+        return int(votes) == self.world_size if all else bool(votes)
