@@ -8,6 +8,7 @@ what the device could do in the time. ``--dry-run`` shows on any machine that al
 """
 
 import argparse
+import gc
 import json
 import statistics
 import time
@@ -62,16 +63,15 @@ VARIANTS = (
             checkpoint_core=True, checkpoint_encoder=True),
     Variant(name="whole core, all recomputed, eager", medium="image", layers=32, rows=8,
             checkpoint_core=True, checkpoint_encoder=True, compile=False),
-    Variant(name="half the core, all recomputed", medium="image", layers=16, rows=8,
-            checkpoint_core=True, checkpoint_encoder=True),
+    Variant(name="whole core, encoder recomputed", medium="image", layers=32, rows=4,
+            checkpoint_encoder=True),
     Variant(name="half the core, encoder recomputed", medium="image", layers=16, rows=8,
             checkpoint_encoder=True),
-    Variant(name="half the core, core recomputed", medium="image", layers=16, rows=4,
-            checkpoint_core=True),
     Variant(name="half the core, nothing recomputed", medium="image", layers=16, rows=4),
-    Variant(name="the same, no gradient below the adapter", medium="image", layers=16, rows=4,
+    Variant(name="the same, six rows", medium="image", layers=16, rows=6),
+    Variant(name="four rows, no gradient below the adapter", medium="image", layers=16, rows=4,
             train=IMAGE[:2]),
-    Variant(name="the same, gradients of frozen weights too", medium="image", layers=16, rows=4,
+    Variant(name="four rows, gradients of frozen weights too", medium="image", layers=16, rows=4,
             frozen_aware=False),
     Variant(name="speech, whole core, core recomputed", medium="speech", layers=32, rows=32,
             checkpoint_core=True, train=SPEECH),
@@ -217,7 +217,13 @@ def some_rows(config: MultimodalConfig, variant: Variant, *, dry: bool) -> Batch
 
 
 def measure(
-    variant: Variant, *, device: torch.device, steps: int, micro_batches: int, dry: bool
+    variant: Variant,
+    *,
+    device: torch.device,
+    steps: int,
+    micro_batches: int,
+    dry: bool,
+    profile: Path | None = None,
 ) -> dict[str, Any]:
     """Time optimizer steps of one variant after one that does not count."""
     torch.manual_seed(0)
@@ -254,6 +260,14 @@ def measure(
         step()
         wait()
         seconds.append(time.perf_counter() - start)
+    if profile is not None:
+        with torch.profiler.profile() as found:
+            step()
+            wait()
+        order = f"self_{device.type}_time_total"
+        table = found.key_averages().table(sort_by=order, row_limit=40, max_name_column_width=90)
+        with profile.open("a") as file:
+            file.write(f"{variant.name}\n{table}\n")
     median = statistics.median(seconds)
     work = module.work(batch)
     flops = float(work.flops) * micro_batches
@@ -292,6 +306,7 @@ def main() -> None:
     parser.add_argument("--micro-batches", type=int, default=4)
     parser.add_argument("--dry-run", action="store_true", help="toy sizes, on any machine")
     parser.add_argument("--output", type=Path, help="where the record goes, as JSON")
+    parser.add_argument("--profile", type=Path, help="where tables of kernels go")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_float32_matmul_precision("high")
@@ -314,6 +329,7 @@ def main() -> None:
                 steps=options.steps,
                 micro_batches=options.micro_batches,
                 dry=options.dry_run,
+                profile=options.profile,
             )
         except torch.OutOfMemoryError:
             found = asdict(variant) | {"error": "does not fit"}
@@ -322,6 +338,7 @@ def main() -> None:
         if options.output:
             options.output.write_text(json.dumps(record, indent=1) + "\n")
         torch.compiler.reset()
+        gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
 

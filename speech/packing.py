@@ -83,6 +83,8 @@ class Window:
 
 
 WHOLE = Window()
+LEAST_HEAD_DIM = 16
+"""Narrower heads FlexAttention refuses on a GPU."""
 
 
 class RowContext:
@@ -137,7 +139,7 @@ class RowContext:
     @property
     def uses_flex_attention(self) -> bool:
         """Whether one kernel takes all recordings: worth it where launching many is slow."""
-        return self.packing.lengths.is_cuda
+        return self.packing.lengths.is_cuda and self.cos.shape[-1] >= LEAST_HEAD_DIM
 
     @cached_property
     def mask(self) -> Tensor | None:

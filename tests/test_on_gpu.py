@@ -60,7 +60,9 @@ def test_training_on_it_is_as_on_the_cpu(core, encoder, tmp_path, kind):  # noqa
             max_steps=STEPS,
             accumulate_grad_batches=2,
         )
-        trainer.fit(training(kind, tmp_path), Parts(kind, both=True))
+        module = training(kind, tmp_path)
+        module.configure_model()  # here, and not on the device: fresh weights are drawn the same
+        trainer.fit(module, Parts(kind, both=True))
     on_cpu, on_gpu = recorders["cpu"], recorders["gpu"]
     assert on_gpu.losses == pytest.approx(on_cpu.losses, rel=1e-3)
     assert on_gpu.norms == pytest.approx(on_cpu.norms, rel=1e-2)
@@ -106,11 +108,14 @@ def test_one_kernel_for_recordings_of_unequal_lengths(chunk_size):
         model.zero_grad()
         out = model(Frames(values=frames.to(device), lengths=lengths.to(device))).values
         out.square().sum().backward()
-        gradients = [parameter.grad.cpu() for parameter in model.parameters()]
+        gradients = [parameter.grad.clone().cpu() for parameter in model.parameters()]
         found[device] = out.detach().cpu(), gradients
     torch.testing.assert_close(found["cuda"][0], found["cpu"][0], atol=1e-3, rtol=1e-3)
-    for ours, theirs in zip(found["cuda"][1], found["cpu"][1], strict=True):
-        assert (ours - theirs).norm() <= 5e-3 * theirs.norm() + 1e-5
+    ours, theirs = (
+        torch.cat([gradient.flatten() for gradient in found[device][1]])
+        for device in ("cuda", "cpu")
+    )
+    assert (ours - theirs).norm() <= 5e-3 * theirs.norm()  # its products are of TF32 there
 
 
 def test_pictures_give_the_same_logits(core, encoder, tmp_path):  # noqa: F811

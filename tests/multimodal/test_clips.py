@@ -132,11 +132,11 @@ def test_several_clips_and_later_turns(assistant, clips, monkeypatch):
     answer = "".join(assistant.stream(messages))
     messages += [{"role": "assistant", "content": answer}, *user(second, QUESTION)]
     watched = []
-    watch = type(assistant.model).watch
+    merge = type(assistant.model).merge_frames
     monkeypatch.setattr(
         type(assistant.model),
-        "watch",
-        lambda model, clips, size: watched.append(len(clips.lengths)) or watch(model, clips, size),
+        "merge_frames",
+        lambda model, clips: watched.append(len(clips.lengths)) or merge(model, clips),
     )
     continued = "".join(assistant.stream(messages))
     assert watched == [1]  # the second clip alone
