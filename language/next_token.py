@@ -110,7 +110,8 @@ class NextTokenTraining(Training):
         self.step_loss = (total / count).float()
         self._total = self._count = torch.zeros((), device=sums.device)
         grads = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
-        torch._foreach_div_(grads, count.float())
+        if grads:  # a stage of a pipeline may have nothing that trains
+            torch._foreach_div_(grads, count.float())
 
     def validation_losses(self, batch: Any) -> dict[str, tuple[Tensor, Tensor]]:
         """What validation measures, by name; each is summed over targets, with their number."""

@@ -71,9 +71,9 @@ class Whole(Recorder):
         assert isinstance(trainer.strategy, MeshStrategy)
         weights = trainer.strategy.whole_weights()
         if trainer.is_global_zero:
-            write(
-                self.folder, self.case.name, losses=self.losses, norms=self.norms, weights=weights
-            )
+            measured = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            numbers = {"losses": self.losses, "norms": self.norms, "measured": measured}
+            write(self.folder, self.case.name, numbers=numbers, weights=weights)
 
 
 def module_of(case: Case, folder: Path) -> NextTokenTraining:
@@ -104,6 +104,8 @@ def run_case(case: Case, folder: Path) -> None:
         folder / case.name,
         callbacks=[Whole(case, folder)],
         max_steps=STEPS,
+        val_check_interval=STEPS,
+        limit_val_batches=1,
         devices=case.processes,
         precision=case.precision,
         strategy=MeshStrategy(process_group_backend="gloo", start_method="fork", **case.strategy),

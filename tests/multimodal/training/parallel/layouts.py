@@ -40,6 +40,8 @@ class Outcome:
 
     losses: list[float]
     norms: list[float]
+    measured: dict[str, float]
+    """What validation found."""
     weights: dict[str, torch.Tensor]
 
 
@@ -74,11 +76,9 @@ def main(folder: Path) -> None:
         cases.run_case(case, folder)
 
 
-def write(
-    folder: Path, name: str, *, losses: list[float], norms: list[float], weights: Any
-) -> None:
+def write(folder: Path, name: str, *, numbers: dict[str, Any], weights: Any) -> None:
     """Write what a case came to."""
-    (folder / f"{name}.json").write_text(json.dumps({"losses": losses, "norms": norms}))
+    (folder / f"{name}.json").write_text(json.dumps(numbers))
     save_file(
         {k: v.contiguous().clone() for k, v in weights.items()}, folder / f"{name}.safetensors"
     )

@@ -29,10 +29,15 @@ def cases(kind: str, names, **more) -> list[Case]:
     ]  # fmt: skip
 
 
-def check(one: Outcome, other: Outcome, *, tolerance: float = 1e-5) -> None:
+def check(one: Outcome, other: Outcome, *, tolerance: float = 1e-5, same_rows: bool = True) -> None:
     assert one.losses and one.losses[0] != one.losses[-1]
     assert other.losses == pytest.approx(one.losses, rel=tolerance)
     assert other.norms == pytest.approx(one.norms, rel=10 * tolerance)
+    assert "val/loss" in one.measured
+    # Media are exchanged within what a data rank reads.
+    compared = [name for name in one.measured if same_rows or "_without" in name]
+    for name in ("val/loss", *compared):
+        assert other.measured[name] == pytest.approx(one.measured[name], rel=tolerance)
     assert sorted(other.weights) == sorted(one.weights)
     for name, weight in one.weights.items():
         torch.testing.assert_close(other.weights[name], weight, atol=tolerance, rtol=tolerance)
@@ -43,5 +48,84 @@ def test_layouts_are_as_one_process(core, encoder, tmp_path: Path, kind: str):
     write_parts(tmp_path, kind, core=core, encoder=encoder)
     found = run(cases(kind, SHORT), tmp_path)
     one = found.pop(f"{kind}-one")
-    for other in found.values():
-        check(one, other)
+    for name, other in found.items():
+        check(one, other, same_rows="dp" not in name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pictures", "clips", "recordings", "text"])
+def test_every_product_of_layouts(core, encoder, tmp_path: Path, kind: str):
+    write_parts(tmp_path, kind, core=core, encoder=encoder)
+    names = [name for name in LAYOUTS if name not in SHORT]
+    found = run(cases(kind, names), tmp_path)
+    one = found.pop(f"{kind}-one")
+    for name, other in found.items():
+        check(one, other, same_rows="dp" not in name)
+
+
+SCHEDULES = {
+    "gpipe": {"pipeline": 2, "micro_batches": 4, "schedule": "gpipe"},
+    "1f1b": {"pipeline": 2, "micro_batches": 8, "schedule": "1f1b"},
+    "interleaved": {
+        "pipeline": 2, "micro_batches": 4, "schedule": "interleaved", "stages_per_rank": 2,
+    },
+    "looped": {"pipeline": 2, "micro_batches": 2, "schedule": "looped", "stages_per_rank": 2},
+    "first": {"pipeline": 2, "micro_batches": 4, "encoders": "first"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["pictures", "recordings"])
+def test_every_schedule_and_both_places_of_encoders(core, encoder, tmp_path: Path, kind: str):
+    write_parts(tmp_path, kind, core=core, encoder=encoder)
+    one = Case(name="one", kind=kind)
+    others = [
+        Case(name=name, kind=kind, processes=2, strategy=strategy)
+        for name, strategy in SCHEDULES.items()
+        if kind == "pictures" or "stages_per_rank" not in strategy  # the other core has 3 blocks
+    ]
+    found = run([one, *others], tmp_path)
+    for case in others:
+        check(found["one"], found[case.name])
+
+
+TRAINED = {
+    "adapter": ("image_adapter.*",),
+    "encoder": ("image_encoder.*",),
+    "first-layer": ("image_adapter.layers.0.*",),
+    "last-layer": ("image_adapter.layers.1.*",),
+    "projection": ("image_adapter.projection.*",),
+    "tokens": ("extra_embedding.*",),
+    "gates": ("image_adapter.layers.*_gate",),
+}
+
+
+def test_whatever_trains(core, encoder, tmp_path: Path):
+    """Also where a stage has nothing that trains, or gets no gradient back."""
+    write_parts(tmp_path, "pictures", core=core, encoder=encoder)
+    layout = {"pipeline": 2, "tensor": 2, "micro_batches": 4}
+    every = []
+    for name, patterns in TRAINED.items():
+        every.append(Case(name=f"{name}-one", train=patterns))
+        every.append(Case(name=name, train=patterns, processes=4, strategy=layout))
+    found = run(every, tmp_path)
+    for name in TRAINED:
+        check(found[f"{name}-one"], found[name])
+
+
+def test_text_alone_other_lengths_and_tied_embeddings(core, encoder, tmp_path: Path):
+    """A step without any picture; steps of other widths; a table that first and last stage use."""
+    write_parts(tmp_path, "pictures", core=core, encoder=encoder)
+    layout = {"processes": 4, "strategy": {"pipeline": 2, "tensor": 2, "micro_batches": 4}}
+    media = {"without_media": 1}
+    lengths = {"lengths": (12, 7, 20)}
+    every = [
+        Case(name="media-one", settings=media),
+        Case(name="media", settings=media, **layout),
+        Case(name="lengths-one", settings=lengths),
+        Case(name="lengths", settings=lengths, **layout),
+        Case(name="tied-one", kind="text"),
+        Case(name="tied", kind="text", **layout),
+    ]
+    found = run(every, tmp_path)
+    for name in ("media", "lengths", "tied"):
+        check(found[f"{name}-one"], found[name])
