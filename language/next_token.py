@@ -54,6 +54,10 @@ class NextTokenTraining(Training):
         self._total = self._count = torch.zeros(())
         self._measured: dict[str, Tensor] = {}
 
+    def build_model(self) -> nn.Module:
+        """The whole model as the run begins with it; what trains is then loaded into it."""
+        raise NotImplementedError
+
     def sense(self, batch: Any) -> dict[Any, Tensor]:
         """What is computed of a batch's media before its text is read, by medium."""
         return {}

@@ -70,14 +70,12 @@ class LanguagePretraining(NextTokenTraining):
         self.embedding_noise = embedding_noise
         self._num_noised = 0
 
-    def configure_model(self) -> None:
-        """Build the core, with fresh weights or those of ``start``.
+    def build_model(self) -> Llama:
+        """The core, with fresh weights or those of ``start``.
 
         Raises:
             InputError: the tokenizer knows more tokens than the core, or ``start`` has other sizes.
         """
-        if hasattr(self, "model"):
-            return
         size = load_tokenizer(Path(self.tokenizer)).vocab_size
         if size > self.core.vocab_size:
             raise InputError(
@@ -91,6 +89,17 @@ class LanguagePretraining(NextTokenTraining):
             with torch.device("meta"):
                 model = Llama(self.core)
             fill(model, open_llama(Path(self.start))[1], dtype=torch.float32)
+        return model
+
+    def configure_model(self) -> None:
+        """Build the core.
+
+        Raises:
+            InputError: as :meth:`build_model` does.
+        """
+        if hasattr(self, "model"):
+            return
+        model = self.build_model()
         if self.compile_blocks:
             for block in model.blocks:
                 block.compile()
@@ -99,10 +108,10 @@ class LanguagePretraining(NextTokenTraining):
         self.model = model.train()
 
     def _noised(self, _: nn.Module, __: tuple[Tensor, ...], embeddings: Tensor) -> Tensor:
-        """Embeddings with noise that depends on nothing but step, micro-batch and rank."""
+        """Embeddings with noise that depends on nothing but step, micro-batch and data rank."""
         if not torch.is_grad_enabled():
             return embeddings
-        place = self.global_step, self._num_noised, self.trainer.global_rank
+        place = self.global_step, self._num_noised, self.data_rank
         self._num_noised += 1
         generator = torch.Generator(embeddings.device).manual_seed(hash(place) % 2**63)
         noise = torch.empty_like(embeddings).normal_(generator=generator)

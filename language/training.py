@@ -53,6 +53,12 @@ class Training(LightningModule):
         """Names within ``self.model``, and parameters, of what trains."""
         return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
 
+    @property
+    def data_rank(self) -> int:
+        """This process's number among those that read other data."""
+        place = self.trainer.distributed_sampler_kwargs
+        return 0 if place is None else int(place["rank"])
+
     def record(self, metrics: dict[str, Tensor | float]) -> None:
         """Write to the run's loggers, at the step that was last taken."""
         for logger in self.loggers:

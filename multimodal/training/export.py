@@ -40,5 +40,10 @@ class Export(Callback):
 
     def _export(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Training)
-        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            pl_module.export(Path(trainer.default_root_dir, EXPORT))
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        directory = Path(trainer.default_root_dir, EXPORT)
+        if (together := getattr(trainer.strategy, "export", None)) is not None:
+            together(pl_module, directory)  # no process has the whole model
+        elif trainer.is_global_zero:
+            pl_module.export(directory)

@@ -90,10 +90,10 @@ class SpeechTraining(FrozenCoreTraining):
         return batch.recordings
 
     def change(self, features: Frames) -> Frames:
-        """Features as training wants them; what is masked depends on step and rank alone."""
+        """Features as training wants them; what is masked depends on step and data rank alone."""
         if self.augmentation is None or not torch.is_grad_enabled():
             return features
-        place = self.global_step, self._num_changed, self.trainer.global_rank
+        place = self.global_step, self._num_changed, self.data_rank
         self._num_changed += 1
         generator = torch.Generator(features.values.device).manual_seed(hash(place) % 2**63)
         stack = self.model.speech_encoder.stack

@@ -38,25 +38,50 @@ def write_state(directory: Path, files: Mapping[str, Write]) -> None:
     Raises:
         InputError: the disk is full or refuses; the states that are there stay as they are.
     """
-    unfinished = directory.with_name(directory.name + _UNFINISHED)
     try:
-        shutil.rmtree(unfinished, ignore_errors=True)  # what a crash has left
-        unfinished.mkdir(parents=True)
-        number = 1 + max((_number(state) for state in _states(directory.parent)), default=0)
-        facts = {name: _write(unfinished / name, write) for name, write in files.items()}
-        manifest = json.dumps({"number": number, "files": facts}).encode()
-        _write(unfinished / MANIFEST, lambda file: file.write(manifest))
-        flush(unfinished)
-        if directory.exists():  # of a run that was begun anew in the same folder
-            replaced = directory.with_name(directory.name + _REPLACED)  # a state still, till pruned
-            shutil.rmtree(replaced, ignore_errors=True)
-            os.replace(directory, replaced)
-        os.replace(unfinished, directory)
-        flush(directory.parent)
+        begin_state(directory)
+        finish_state(directory, {name: add_file(directory, name, f) for name, f in files.items()})
     except (OSError, RuntimeError) as error:  # torch.save raises the latter on a full disk
-        shutil.rmtree(unfinished, ignore_errors=True)
-        fault = f"this state could not be written ({error}); those before it are untouched"
-        raise InputError(directory, fault) from error
+        raise given_up(directory, error) from error
+
+
+def begin_state(directory: Path) -> None:
+    """Make place for the files of the state ``directory``."""
+    unfinished = directory.with_name(directory.name + _UNFINISHED)
+    shutil.rmtree(unfinished, ignore_errors=True)  # what a crash has left
+    unfinished.mkdir(parents=True)
+
+
+def add_file(directory: Path, name: str, write: Write) -> dict[str, Any]:
+    """Write a file of a state that is begun; gives what :func:`finish_state` wants of it."""
+    return _write(directory.with_name(directory.name + _UNFINISHED) / name, write)
+
+
+def finish_state(directory: Path, facts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Give a state its name, now that all its files are written.
+
+    Args:
+        directory: the state's, ``.../step-N``; one that is there already steps aside.
+        facts: what :func:`add_file` gave, by the names of all files.
+    """
+    unfinished = directory.with_name(directory.name + _UNFINISHED)
+    number = 1 + max((_number(state) for state in _states(directory.parent)), default=0)
+    manifest = json.dumps({"number": number, "files": facts}).encode()
+    _write(unfinished / MANIFEST, lambda file: file.write(manifest))
+    flush(unfinished)
+    if directory.exists():  # of a run that was begun anew in the same folder
+        replaced = directory.with_name(directory.name + _REPLACED)  # a state still, till pruned
+        shutil.rmtree(replaced, ignore_errors=True)
+        os.replace(directory, replaced)
+    os.replace(unfinished, directory)
+    flush(directory.parent)
+
+
+def given_up(directory: Path, error: object) -> InputError:
+    """Remove a state that could not be finished, and say so."""
+    shutil.rmtree(directory.with_name(directory.name + _UNFINISHED), ignore_errors=True)
+    fault = f"this state could not be written ({error}); those before it are untouched"
+    return InputError(directory, fault)
 
 
 def check_state(directory: Path) -> None:

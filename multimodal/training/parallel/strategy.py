@@ -7,8 +7,9 @@ trainer:
     init_args: {pipeline: 2, tensor: 2, micro_batches: 4}
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,13 +18,16 @@ from lightning.fabric.utilities.optimizer import _optimizers_to_device
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from language.errors import InputError
 from language.next_token import NextTokenTraining
 from language.optimization import parameter_groups
+from language.training import Training
 from multimodal.training.announce import announce
+from multimodal.training.checkpoints import FILE
 from multimodal.training.parallel.gradients import Placed, gradient_norm, sum_gradients
 from multimodal.training.parallel.layout import (
     check_training,
@@ -32,8 +36,10 @@ from multimodal.training.parallel.layout import (
     lay_out,
 )
 from multimodal.training.parallel.mesh import Mesh, data_size, make_mesh
+from multimodal.training.parallel.pieces import Pieces, file_name, read_pieces, write_pieces
 from multimodal.training.parallel.pipeline import LOOPED, Pipeline, Placement, ScheduleName
 from multimodal.training.parallel.stages import split_model
+from multimodal.training.states import add_file, begin_state, finish_state, given_up
 
 
 class MeshStrategy(DDPStrategy):
@@ -184,6 +190,108 @@ class MeshStrategy(DDPStrategy):
     def gradient_norm(self, parameters: list[nn.Parameter]) -> Tensor:
         """Norm of the gradient of the whole model, on all processes the same."""
         return gradient_norm(self.placed, self.mesh, device=self.root_device)
+
+    @property
+    def restore_checkpoint_after_setup(self) -> bool:
+        """A state is read once it is known which part of it this process needs."""
+        return True
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        """:meth:`load_checkpoint` does."""
+        return False
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """Nothing: what trains is written in pieces."""
+        return {}
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """Nothing: moments are written in pieces."""
+        return {}
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Nothing: :meth:`load_checkpoint` did."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write a state together: each process its pieces, the first one the rest.
+
+        Raises:
+            InputError: a process could not write; the states before it are untouched.
+        """
+        directory = Path(self.broadcast(str(filepath)))
+        optimizer = self.optimizers[0] if self.optimizers else None
+        self._together(directory, lambda: self._first(lambda: begin_state(directory)))
+
+        def write() -> dict[str, Any]:
+            facts = {}
+            if self.global_rank == 0:
+                facts[FILE] = add_file(directory, FILE, lambda file: torch.save(checkpoint, file))
+            if self.mesh.data.rank == 0:
+                facts[file_name(self.mesh)] = add_file(
+                    directory,
+                    file_name(self.mesh),
+                    lambda file: write_pieces(file, self.placed, optimizer, self.mesh),
+                )
+            return facts
+
+        every = self._together(directory, write)
+        facts = {name: fact for some in every for name, fact in some.items()}
+        self._together(directory, lambda: self._first(lambda: finish_state(directory, facts)))
+
+    def load_checkpoint(
+        self, checkpoint_path: str | Path, weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Read of a state what this process needs, whatever layout wrote it.
+
+        Raises:
+            InputError: it is not whole, or another run's.
+        """
+        directory = Path(self.broadcast(str(checkpoint_path)))
+        pieces = Pieces(directory)
+        checkpoint = torch.load(directory / FILE, map_location="cpu", weights_only=True)
+        # Checked by `Training.on_load_checkpoint` before anything is overwritten.
+        checkpoint["state_dict"] = {f"model.{name}": None for name in pieces.names}
+        assert self.lightning_module is not None
+        self.lightning_module.on_load_checkpoint(checkpoint)
+        optimizer = self.optimizers[0] if self.optimizers else None
+        read_pieces(pieces, self.placed, optimizer, self.mesh)
+        return checkpoint
+
+    def _first(self, act: Callable[[], None]) -> None:
+        """Let the first process act."""
+        if self.global_rank == 0:
+            act()
+
+    def _together(self, directory: Path, act: Callable[[], Any]) -> list[Any]:
+        """Act on all processes; all fail where one does. Gives what each one's action gave."""
+        result, fault = None, None
+        try:
+            result = act()
+        except (OSError, RuntimeError, SafetensorError) as error:
+            fault = str(error)
+        every: list[Any] = [None] * self.world_size
+        dist.all_gather_object(every, (result, fault))
+        if faults := [fault for _, fault in every if fault]:
+            raise given_up(directory, faults[0])
+        return [result for result, _ in every]
+
+    def export(self, training: Training, directory: Path) -> None:
+        """Write what the run gives: the first process puts the whole together."""
+        whole = self.whole_weights()
+        if self.global_rank == 0:
+            assert isinstance(training, NextTokenTraining)
+            if training.is_whole:
+                training.export(directory)
+            else:
+                part, training.model = training.model, training.build_model()
+                training.model.load_state_dict(whole, strict=False)
+                try:
+                    training.export(directory)
+                finally:
+                    training.model = part
+        self.barrier()
 
     def whole_weights(self) -> dict[str, Tensor]:
         """What trains, whole and by name, on the first process; the others get nothing."""

@@ -11,10 +11,12 @@ from language.next_token import NextTokenTraining
 from language.optimization import AdamWConfig, ScheduleConfig
 from language.pretraining import LanguagePretraining
 from multimodal.batch import Batch
+from multimodal.training.checkpoints import Checkpoints
 from multimodal.training.parallel import MeshStrategy
 from multimodal.training.parallel.micro_batches import split
 from tests.multimodal.training.fakes import (
     Recorder,
+    Resumable,
     Rows,
     clip_batch,
     picture_batch,
@@ -54,7 +56,7 @@ class Data(LightningDataModule):
         batches = [
             split(self.batch(step), place["num_replicas"])[place["rank"]] for step in range(STEPS)
         ]
-        return DataLoader(batches, batch_size=None)
+        return Resumable(batches, batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
         return self.train_dataloader()
@@ -102,7 +104,7 @@ def run_case(case: Case, folder: Path) -> None:
     """Train, and write what came of it."""
     trainer = quiet_trainer(
         folder / case.name,
-        callbacks=[Whole(case, folder)],
+        callbacks=[Whole(case, folder), *([Checkpoints(every_n_steps=1, keep=9)] * case.save)],
         max_steps=STEPS,
         val_check_interval=STEPS,
         limit_val_batches=1,
@@ -110,4 +112,5 @@ def run_case(case: Case, folder: Path) -> None:
         precision=case.precision,
         strategy=MeshStrategy(process_group_backend="gloo", start_method="fork", **case.strategy),
     )
-    trainer.fit(module_of(case, folder), Data(case.kind, **case.settings))
+    state = folder / case.resume / "checkpoints" / "step-1" if case.resume else None
+    trainer.fit(module_of(case, folder), Data(case.kind, **case.settings), ckpt_path=state)

@@ -30,6 +30,10 @@ class Case:
     train: tuple[str, ...] = ()
     """Patterns of what trains; by default the training's own."""
     precision: str = "32-true"
+    save: bool = False
+    """Whether a state is saved after every step."""
+    resume: str = ""
+    """Case whose state after its first step is gone on with."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Of the data: see `Data`."""
 

@@ -1,0 +1,59 @@
+"""States are whole under every layout: written by one, gone on with by another."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from language.errors import InputError
+from multimodal.training.parallel.pieces import Cut, Pieces
+from tests.multimodal.training.parallel.layouts import Case, run
+from tests.multimodal.training.parallel.test_layouts import LAYOUTS
+from tests.multimodal.training.test_ranks import write_parts
+
+ORDER = [("pp2-tp2", "dp2"), ("dp2", "one"), ("one", "pp2-tp2"), ("pp2-tp2", "tp2")]
+
+
+def case(kind: str, layout: str, name: str, **more) -> Case:
+    processes, strategy = LAYOUTS.get(layout, (1, {}))
+    return Case(name=name, kind=kind, processes=processes, strategy=strategy, **more)
+
+
+@pytest.mark.parametrize("kind", ["pictures", "text"])
+def test_another_layout_goes_on_as_the_first_would_have(core, encoder, tmp_path: Path, kind: str):
+    write_parts(tmp_path, kind, core=core, encoder=encoder)
+    wrote = {layout for layout, _ in ORDER}
+    every = [case(kind, layout, layout, save=True) for layout in sorted(wrote)]
+    every += [case(kind, layout, layout + "-again", resume=layout) for layout in sorted(wrote)]
+    every += [case(kind, new, f"{old}-{new}", resume=old) for old, new in ORDER]
+    found = run(every, tmp_path)
+    for layout in wrote:  # the same layout: to the last bit
+        whole, again = found[layout], found[layout + "-again"]
+        assert again.losses == whole.losses[1:] and again.norms == whole.norms[1:]
+        assert all(torch.equal(again.weights[n], weight) for n, weight in whole.weights.items())
+    for old, new in ORDER:
+        whole, other = found[old], found[f"{old}-{new}"]
+        assert other.losses == pytest.approx(whole.losses[1:], rel=1e-5)
+        for name, weight in whole.weights.items():
+            torch.testing.assert_close(other.weights[name], weight, atol=1e-5, rtol=1e-5)
+
+    folder = tmp_path / "pp2-tp2" / "checkpoints" / "step-1"
+    pieces = Pieces(folder)
+    assert sorted(found["pp2-tp2"].weights) == pieces.names
+    name = next(n for n in pieces.names if n.endswith("attention.query.weight"))
+    key = f"weight/{name}"
+    whole = pieces.read(key, Cut(along=None))
+    quarters = [pieces.read(key, Cut(along=0, part=part, parts=4)) for part in range(4)]
+    assert torch.equal(torch.cat(quarters), whole)
+
+    lacking = tmp_path / "lacking"
+    shutil.copytree(folder, lacking)
+    (lacking / "pieces-00001.safetensors").unlink()
+    with pytest.raises(InputError, match="holds not all of"):
+        Pieces(lacking).read(key, Cut(along=None))
+    (lacking / "pieces-00000.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(InputError, match="damaged"):
+        Pieces(lacking)
+    with pytest.raises(InputError, match="no pieces"):
+        Pieces(tmp_path)
