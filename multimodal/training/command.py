@@ -26,10 +26,13 @@ from multimodal.training.checkpoints import Checkpoints, WholeStates, latest
 from multimodal.training.config_files import expand
 from multimodal.training.export import Export
 from multimodal.training.metrics_file import MetricsFile
+from multimodal.training.parallel import MeshStrategy
 from multimodal.training.progress import DataWait, Progress
 from multimodal.training.run_record import RunRecord
 from multimodal.training.states import check_state
 
+STRATEGIES = (MeshStrategy,)
+"""Known by their names alone, once they are imported: ``--trainer.strategy MeshStrategy``."""
 TRAINER_DEFAULTS = {
     "default_root_dir": "runs",
     "use_distributed_sampler": False,  # the order of samples belongs to the data module

@@ -73,8 +73,8 @@ def make_mesh(device: torch.device, *, pipeline: int, tensor: int) -> Mesh:
     data = data_size(world_size=dist.get_world_size(), pipeline=pipeline, tensor=tensor)
     names = ("pipeline", "data", "tensor")
     mesh = init_device_mesh(device.type, (pipeline, data, tensor), mesh_dim_names=names)
-    mesh["pipeline", "tensor"]._flatten("plane")
-    groups = {name: mesh[name].get_group() for name in (*names, "plane")}
+    groups = {name: mesh[name].get_group() for name in names}
+    groups["plane"] = mesh["pipeline", "tensor"]._flatten("plane").get_group()
     return Mesh(
         **{
             name: Ranks(group=group, size=dist.get_world_size(group), rank=dist.get_rank(group))

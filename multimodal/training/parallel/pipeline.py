@@ -21,6 +21,7 @@ from torch.distributed.pipelining import (
     ScheduleLoopedBFS,
 )
 
+from language.errors import InputError
 from language.next_token import NextTokenTraining
 from multimodal.batch import Batch
 from multimodal.training.parallel.mesh import Mesh
@@ -114,9 +115,14 @@ class Pipeline:
         Gradients of what trains are added up, if they are wanted.
 
         Raises:
-            ValueError: the rows do not divide into micro-batches.
+            InputError: the rows do not divide into micro-batches.
         """
         rows = len(batch.tokens)
+        if backward and rows % self.micro_batches:
+            raise InputError(
+                "trainer.strategy.micro_batches",
+                f"the {rows} rows of a data rank's batch do not divide into {self.micro_batches}",
+            )
         number = self.micro_batches if backward else _divisor(rows, self.micro_batches)
         batches = split(batch, number)
         own, sensed = self._sense(batches, backward=backward)
@@ -231,6 +237,8 @@ class Pipeline:
         make = SCHEDULES[self.schedule]
         loss = (lambda output, _: output[0]) if backward else None
         looped = self.schedule in LOOPED
+        if not backward:  # nothing comes back that could be taken in between
+            make = ScheduleLoopedBFS if looped else ScheduleGPipe
         made = make(stages if looped else stages[0], len(batches), loss_fn=loss, scale_grads=False)
         self._ready = key, made
         return made

@@ -26,6 +26,7 @@ from language.errors import InputError
 from language.next_token import NextTokenTraining
 from language.optimization import parameter_groups
 from language.training import Training
+from multimodal.data.module import SampleData
 from multimodal.training.announce import announce
 from multimodal.training.checkpoints import FILE
 from multimodal.training.parallel.gradients import Placed, gradient_norm, sum_gradients
@@ -75,21 +76,12 @@ class MeshStrategy(DDPStrategy):
             timeout_minutes: after which a process that waits for another gives up.
             process_group_backend: of torch.distributed; NCCL on GPUs and gloo elsewhere by default.
             start_method: how processes are started where no launcher did.
-
-        Raises:
-            InputError: settings that do not go together.
         """
         super().__init__(
             process_group_backend=process_group_backend,
             timeout=timedelta(minutes=timeout_minutes),
             start_method=start_method,
         )
-        if (schedule in LOOPED) != (stages_per_rank > 1):
-            raise InputError(
-                "trainer.strategy",
-                f"schedule {schedule} with stages_per_rank {stages_per_rank}: "
-                f"{' and '.join(LOOPED)} have several stages on a process, the others one",
-            )
         self.pipeline, self.tensor, self.schedule = pipeline, tensor, schedule
         self.micro_batches = micro_batches or max(1, 2 * pipeline * (pipeline > 1))
         self.stages_per_rank, self.encoders = stages_per_rank, encoders
@@ -103,12 +95,35 @@ class MeshStrategy(DDPStrategy):
 
     def _configure_launcher(self) -> None:
         """Start processes, if they can be laid out."""
+        self._check_settings()
         data_size(
             world_size=self.num_nodes * self.num_processes,
             pipeline=self.pipeline,
             tensor=self.tensor,
         )
         super()._configure_launcher()
+
+    def _check_settings(self) -> None:
+        """Refuse settings that do not go together; here, since a parser would hide the reason."""
+        schedule, micro_batches = self.schedule, self.micro_batches
+        fault = ""
+        if (schedule in LOOPED) != (self.stages_per_rank > 1):
+            fault = (
+                f"schedule {schedule} with stages_per_rank {self.stages_per_rank}: "
+                f"{' and '.join(LOOPED)} have several stages on a process, the others one"
+            )
+        elif schedule == "interleaved" and micro_batches % self.pipeline:
+            fault = (
+                f"schedule interleaved needs micro_batches that are a multiple of {self.pipeline}, "
+                f"not {micro_batches}"
+            )
+        elif schedule == "1f1b" and micro_batches < self.pipeline:
+            fault = (
+                f"schedule 1f1b needs micro_batches for all {self.pipeline} stages, "
+                f"not {micro_batches}"
+            )
+        if fault:
+            raise InputError("trainer.strategy", fault)
 
     def setup_environment(self) -> None:
         """Connect the processes."""
@@ -129,6 +144,7 @@ class MeshStrategy(DDPStrategy):
                 "trainer.strategy",
                 f"{type(module).__name__} is trained over data ranks alone: use strategy ddp",
             )
+        self._check_batch(trainer)
         self._lay_out(module)
         self.model_to_device()
         is_fitting = trainer.state.fn == TrainerFn.FITTING
@@ -137,6 +153,19 @@ class MeshStrategy(DDPStrategy):
         self.setup_precision_plugin()
         if is_fitting:
             _optimizers_to_device(self.optimizers, self.root_device)
+
+    def _check_batch(self, trainer: Trainer) -> None:
+        """Refuse a batch that does not divide, where its size is told beforehand."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, SampleData) or data.batch_key != "batch_size":
+            return
+        parts = self.mesh.data.size * (self.micro_batches if self.mesh.plane.size > 1 else 1)
+        if data.batch_size % parts:
+            raise InputError(
+                "data.batch_size",
+                f"{data.batch_size} rows do not divide into {self.mesh.data.size} data ranks x "
+                f"{self.micro_batches} micro-batches",
+            )
 
     def _lay_out(self, training: NextTokenTraining) -> None:
         """Leave this process its part of the model."""
