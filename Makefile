@@ -7,7 +7,7 @@ JOBS ?= 2
 RUN := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 SOURCES := pyproject.toml setup.py constraints.txt
 
-.PHONY: help demo test test-slow lint format bench train-tiny clean
+.PHONY: help demo test test-slow test-parallel test-crash lint format bench train-tiny clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -35,6 +35,12 @@ test: .venv/.installed-dev  ## the tests, but the slow ones
 
 test-slow: .venv/.installed-dev  ## the slow tests
 	$(RUN) $(BIN)/python -m pytest -n $(JOBS) -m "slow and not gpu"
+
+test-parallel: .venv/.installed-dev  ## every layout of processes against one process
+	$(RUN) $(BIN)/python -m pytest -n $(JOBS) tests/multimodal/training/parallel
+
+test-crash: .venv/.installed-dev  ## a run that is killed twenty times against one that is not
+	$(RUN) $(BIN)/python -m pytest tests/multimodal/training/test_crash.py
 
 lint: .venv/.installed-dev  ## style, types, spelling, import direction
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ nothing that is frozen; settings come from the config even when a state is resum
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,14 @@ class Training(LightningModule):
         self.strict_loading = False  # states hold what trains; on_load_checkpoint checks them
         self.is_whole = True
         """Whether all of the model is here, and not a part of it."""
+        self.judge: Callable[[Tensor, Tensor], bool] | None = None
+        """Says of a step's loss and gradient norm whether the step is to be left out."""
         self.rate_scale = 1.0
         """Multiplies the whole schedule; see :meth:`scale_rates`."""
         self.step_loss = torch.zeros(())
         """Mean loss of the latest optimizer step."""
+        self._sound: tuple[Tensor, Tensor | None] = self.step_loss, None
+        """Loss and norm of the latest step that was not left out."""
         self.gradient_norm: Tensor | None = None
         """Norm of the latest gradient before it was clipped, where clipping is on."""
 
@@ -106,12 +111,19 @@ class Training(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the norm of the whole gradient, and remember it."""
-        if gradient_clip_val:
+        """Clip the norm of the whole gradient, and remember it; drop one that would do harm."""
+        if gradient_clip_val or self.judge is not None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             norm_of = getattr(self.trainer.strategy, "gradient_norm", _gradient_norm)
             self.gradient_norm = norm_of(parameters)
-            nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, self.gradient_norm)
+            if self.judge is not None and self.judge(self.step_loss, self.gradient_norm):
+                for parameter in parameters:
+                    parameter.grad = None  # the optimizer passes over what has no gradient
+                self.step_loss, self.gradient_norm = self._sound
+                return
+            self._sound = self.step_loss, self.gradient_norm
+            if gradient_clip_val:
+                nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, self.gradient_norm)
 
     def on_train_start(self) -> None:
         """Let the config win over what a resumed state says of rates and decays."""

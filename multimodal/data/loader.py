@@ -169,6 +169,14 @@ class Loader:
             self.step += 1
             yield batch
 
+    def samples(self, step: int) -> list[str]:
+        """What the global batch of a step is made of: a source and a number in it each."""
+        sources = self.batches.sources
+        return [
+            f"{sources[source].name}:{index}"
+            for _, source, index in self.batches.plan.batch(step).tolist()
+        ]
+
     def metrics(self) -> dict[str, float]:
         """Faults so far, and shares of padding since the last call."""
         found = {

@@ -25,6 +25,7 @@ from multimodal.training.averaging import CheckpointAveraging
 from multimodal.training.checkpoints import Checkpoints, WholeStates, latest
 from multimodal.training.config_files import expand
 from multimodal.training.export import Export
+from multimodal.training.faulty_steps import FaultySteps
 from multimodal.training.metrics_file import MetricsFile
 from multimodal.training.parallel import MeshStrategy
 from multimodal.training.progress import DataWait, Progress
@@ -81,6 +82,7 @@ class TrainingCLI(LightningCLI):
         parser.add_lightning_class_args(Progress, "progress")
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(Export, "export")
+        parser.add_lightning_class_args(FaultySteps, "faulty_steps")
         parser.add_lightning_class_args(RunRecord, "record")
 
     def _parse_ckpt_path(self) -> None:

@@ -12,6 +12,7 @@ from language.optimization import AdamWConfig, ScheduleConfig
 from language.pretraining import LanguagePretraining
 from multimodal.batch import Batch
 from multimodal.training.checkpoints import Checkpoints
+from multimodal.training.faulty_steps import FaultySteps
 from multimodal.training.parallel import MeshStrategy
 from multimodal.training.parallel.micro_batches import split
 from tests.multimodal.training.fakes import (
@@ -34,10 +35,15 @@ class Data(LightningDataModule):
     """Each data rank has its part of every step's rows."""
 
     def __init__(
-        self, kind: str, *, without_media: int = -1, lengths: tuple[int, ...] = ()
+        self,
+        kind: str,
+        *,
+        without_media: int = -1,
+        poisoned: int = -1,
+        lengths: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
-        self.kind, self.without_media = kind, without_media
+        self.kind, self.without_media, self.poisoned = kind, without_media, poisoned
         self.lengths = lengths or (12,) * STEPS
 
     def batch(self, step: int) -> Batch:
@@ -48,7 +54,10 @@ class Data(LightningDataModule):
         some = [rows[ROWS * step + row] for row in range(ROWS)]
         if self.kind == "text" or step == self.without_media:
             return text_batch(some)
-        return {"pictures": picture_batch, "clips": clip_batch}[self.kind](some)
+        batch = {"pictures": picture_batch, "clips": clip_batch}[self.kind](some)
+        if step == self.poisoned:
+            batch.images.tiles[0] = torch.nan  # of the first row: one data rank alone reads it
+        return batch
 
     def train_dataloader(self) -> DataLoader:
         assert self.trainer is not None
@@ -102,9 +111,10 @@ def module_of(case: Case, folder: Path) -> NextTokenTraining:
 
 def run_case(case: Case, folder: Path) -> None:
     """Train, and write what came of it."""
+    states = [Checkpoints(every_n_steps=1, keep=9)] if case.save else []
     trainer = quiet_trainer(
         folder / case.name,
-        callbacks=[Whole(case, folder), *([Checkpoints(every_n_steps=1, keep=9)] * case.save)],
+        callbacks=[Whole(case, folder), FaultySteps(), *states],
         max_steps=STEPS,
         val_check_interval=STEPS,
         limit_val_batches=1,

@@ -112,6 +112,15 @@ def test_whatever_trains(core, encoder, tmp_path: Path):
         check(found[f"{name}-one"], found[name])
 
 
+def test_all_processes_leave_out_the_same_step(core, encoder, tmp_path: Path):
+    write_parts(tmp_path, "pictures", core=core, encoder=encoder)
+    found = run(cases("pictures", ("dp2", "pp2-tp2"), settings={"poisoned": 1}), tmp_path)
+    one = found.pop("pictures-one")
+    assert one.losses[1] == one.losses[0]  # the latest that was sound
+    for name, other in found.items():
+        check(one, other, same_rows="dp" not in name)
+
+
 def test_text_alone_other_lengths_and_tied_embeddings(core, encoder, tmp_path: Path):
     """A step without any picture; steps of other widths; a table that first and last stage use."""
     write_parts(tmp_path, "pictures", core=core, encoder=encoder)
