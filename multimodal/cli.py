@@ -24,6 +24,7 @@ VERBS = {
     "respond": ("respond", "make spoken dialogues of transcribed recordings"),
     "convert": ("convert", "turn a model directory into another layout"),
     "info": ("info", "say what a model directory or a config is"),
+    "plan": ("plan", "say what a training would cost on so many GPUs"),
     "fit": ("training", "train from a YAML config"),
     "validate": ("training", "measure a training config's model on its validation data"),
     "test": ("training", "measure a training config's model on its test data"),

@@ -1,20 +1,17 @@
 """`openherd info [WHAT]`: what a model directory, a preset or a training config holds."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from language.errors import InputError
 from multimodal.commands.options import new_parser, parse
 
 if TYPE_CHECKING:
     from multimodal.config import MultimodalConfig
     from vision.encoder import ImageEncoderConfig
 
-BESIDE_THE_CORE = ("*_encoder.*", "*_adapter.*", "*_aggregator.*", "extra_embedding.*")
-"""What may train of a model that is not a training's."""
 Found = tuple[str, "MultimodalConfig | ImageEncoderConfig", Sequence[str]]
 """Which kind of thing a name means, its config, and patterns of the names of what trains."""
 
@@ -54,9 +51,10 @@ def _find(what: str) -> Found:
     from multimodal.checkpoint import kind_of, open_model
     from multimodal.config import MULTIMODAL_CONFIGS, MultimodalConfig
     from multimodal.locations import find_model
+    from multimodal.training.planned_model import BESIDE_THE_CORE, planned_model
 
     if Path(what).suffix in (".yaml", ".yml"):
-        return _find_training(what)
+        return planned_model(what)
     if what in MULTIMODAL_CONFIGS:
         return "preset", MULTIMODAL_CONFIGS[what], BESIDE_THE_CORE
     if what in LLAMA_CONFIGS and what != "tiny":
@@ -67,59 +65,6 @@ def _find(what: str) -> Found:
         adapter = open_adapter(directory)
         return f"adapter of the core {adapter.core_name}", adapter.config, BESIDE_THE_CORE
     return f"{kind} model", open_model(directory)[0], BESIDE_THE_CORE
-
-
-def _find_training(what: str) -> Found:
-    """The same of a training config: what its `model.init_args` build, or those it extends."""
-    from language.config import LlamaConfig
-    from language.config_dict import config_from_dict
-    from multimodal.adapter_checkpoint import IMAGE_PARTS, SPEECH_PARTS, VIDEO_PARTS
-    from multimodal.config import MultimodalConfig
-    from multimodal.training.config_files import chain, find_config, read_yaml
-    from multimodal.training.parts import ModelParts, config_of
-    from multimodal.training.speech_parts import SpeechParts, speech_config_of
-    from multimodal.training.video_parts import VideoParts, video_config_of
-    from vision.encoder import ImageEncoderConfig
-
-    kinds: dict[str, tuple[type, Callable[[Any], MultimodalConfig], tuple[str, ...]]] = {
-        "ImageAdapterTraining": (ModelParts, config_of, IMAGE_PARTS),
-        "SpeechTraining": (SpeechParts, speech_config_of, SPEECH_PARTS),
-        "VideoAdapterTraining": (VideoParts, video_config_of, VIDEO_PARTS),
-    }
-    settings: dict[str, Any] = {}
-    class_path = ""
-    for file in chain(find_config(what)):
-        model = read_yaml(file).get("model")
-        if isinstance(model, dict):
-            class_path = str(model.get("class_path", class_path))
-        if isinstance(model, dict) and isinstance(model.get("init_args"), dict):
-            settings = _merged(settings, model["init_args"])
-    try:
-        if "parts" in settings:
-            parts, build, usual = kinds[class_path.rpartition(".")[2]]
-            trained = settings.get("train") or [f"{part}.*" for part in usual]
-            config = build(config_from_dict(parts, settings["parts"]))
-            return "training of an adapter", config, trained
-        if "core" in settings:
-            core = config_from_dict(LlamaConfig, settings["core"])
-            return "training of a core", MultimodalConfig(language=core), ("language.*",)
-        if "image_encoder" in settings:
-            encoder = config_from_dict(ImageEncoderConfig, settings["image_encoder"])
-            return "training of an image encoder", encoder, BESIDE_THE_CORE
-    except (ValueError, TypeError, KeyError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(what, str(error)) from None
-    raise InputError(what, "builds no model: model.init_args has no parts, core or image_encoder")
-
-
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Lay nested settings over others, as the training does."""
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both else value
-    return merged
 
 
 def _parts(
