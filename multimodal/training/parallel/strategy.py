@@ -7,7 +7,8 @@ trainer:
     init_args: {pipeline: 2, tensor: 2, micro_batches: 4}
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -129,6 +130,12 @@ class MeshStrategy(DDPStrategy):
         """Connect the processes."""
         super().setup_environment()
         self.mesh: Mesh = make_mesh(self.root_device, pipeline=self.pipeline, tensor=self.tensor)
+
+    @contextmanager
+    def tensor_init_context(self, empty_init: bool | None = None) -> Iterator[None]:
+        """Build on the CPU: the whole model may fit no device, a process's part of it does."""
+        with self.precision_plugin.tensor_init_context():
+            yield
 
     def setup(self, trainer: Trainer) -> None:
         """Lay the training out and make its optimizer.
