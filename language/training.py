@@ -34,7 +34,9 @@ class Training(LightningModule):
         self.optimizer_config, self.schedule = optimizer, schedule
         self.strict_loading = False  # states hold what trains; on_load_checkpoint checks them
         self.is_whole = True
-        """Whether all of the model is here, and not a part of it."""
+        """Whether all of what trains is stepped here, and not a part of it."""
+        self.stepped: set[str] | None = None
+        """Names of what this process steps of what it trains; None is all."""
         self.judge: Callable[[Tensor, Tensor], bool] | None = None
         """Says of a step's loss and gradient norm whether the step is to be left out."""
         self.rate_scale = 1.0
@@ -91,7 +93,9 @@ class Training(LightningModule):
         num_steps = self.trainer.max_steps
         if num_steps < 1:
             raise InputError("trainer.max_steps", "give the number of steps: the schedule spans it")
-        optimizer = adamw(self.trainable(), self.optimizer_config, is_whole=self.is_whole)
+        everything = self.stepped is None
+        mine = [pair for pair in self.trainable() if everything or pair[0] in (self.stepped or ())]
+        optimizer = adamw(mine, self.optimizer_config, is_whole=self.is_whole)
         self._settings = [
             {key: value for key, value in group.items() if key != "params"}
             for group in optimizer.param_groups

@@ -27,8 +27,8 @@ SHARE_OF_PEAK = 0.50
 """Of the device's peak, in what grows with the rows of a micro-batch; fitted."""
 SECONDS_PER_WEIGHT = 44.5e-12
 """For each weight that trains and micro-batch: casts, sums of gradients, the optimizer; fitted."""
-BYTES_PER_WEIGHT = {"frozen": 2, "trained": 18}
-"""bfloat16; float32 with its gradient and two moments, and a copy in bfloat16."""
+BYTES_PER_WEIGHT = {"frozen": 2, "trained": 10, "moments": 8}
+"""bfloat16; float32 with its gradient and a copy in bfloat16; two moments, over all data ranks."""
 KEPT = {"core": 48, "encoder": 38}
 """Bytes kept for the backward pass by token and width of a block; fitted."""
 RECOMPUTED = 4
@@ -126,7 +126,7 @@ class Forecast:
     parts: dict[str, float]
     """Seconds of compute, weights, bubble, and messages of tensor, pipeline and data ranks."""
     memory: dict[str, float]
-    """Bytes of the fullest device: weights that are frozen, that train, what is kept."""
+    """Bytes of the fullest device: frozen weights, those that train, moments, what is kept."""
     imbalance: float
     """What the slowest stage takes of the mean."""
     mfu: float
@@ -309,6 +309,7 @@ def _memory(work: Workload, layout: Layout) -> dict[str, float]:
     return {
         "frozen": BYTES_PER_WEIGHT["frozen"] * weights(work.frozen),
         "trained": BYTES_PER_WEIGHT["trained"] * weights(work.trained),
+        "moments": BYTES_PER_WEIGHT["moments"] * weights(work.trained) / layout.data,
         "kept": walk + senses,
     }
 

@@ -3,7 +3,8 @@
 Every process computes the gradient of the *sum* of the losses of its rows. What is missing to that
 of the whole batch depends on who else has the parameter:
 
-- every data rank has read other rows: all gradients are summed over these;
+- every data rank has read other rows: all gradients are summed over these, each on the one that
+  steps the parameter;
 - what all processes of a plane have, such as an encoder, each runs on other micro-batches: summed
   over the plane;
 - an embedding that is the head, too, is used by the first stage and the last one: summed over the
@@ -34,25 +35,61 @@ class Placed:
     """Dimension along which tensor ranks have parts of it; None if each has the whole."""
     in_all_stages: bool
     """Whether every stage has a copy."""
+    owner: int = 0
+    """Data rank that steps it, and alone has its moments (ZeRO stage 1, arXiv 1910.02054)."""
+
+
+def owners(sizes: Sequence[int], number: int) -> list[int]:
+    """Which of so many data ranks steps each parameter, so that all have about as many weights.
+
+    Args:
+        sizes: weights of each parameter.
+        number: data ranks.
+    """
+    loads, chosen = [0] * number, [0] * len(sizes)
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
+        chosen[index] = loads.index(min(loads))
+        loads[chosen[index]] += sizes[index]
+    return chosen
 
 
 def sum_gradients(placed: Sequence[Placed], mesh: Mesh) -> None:
-    """Complete the gradients; a parameter that was not used gets a gradient of 0."""
+    """Complete the gradients on their owners; a parameter that was not used gets one of 0."""
     for each in placed:
         if each.parameter.grad is None:
             each.parameter.grad = torch.zeros_like(each.parameter)
     for ranks in ("plane", "pipeline", "tensor"):
         _sum([each for each in placed if each.summed == ranks], getattr(mesh, ranks))
-    _sum(placed, mesh.data)
+    for owner in range(mesh.data.size):
+        _sum([each for each in placed if each.owner == owner], mesh.data, target=owner)
 
 
-def _sum(placed: Sequence[Placed], ranks: Ranks) -> None:
-    """Sum over a group, in float32, all of one type in one message."""
+def share_weights(placed: Sequence[Placed], mesh: Mesh) -> None:
+    """Give all data ranks what their owners have made of the parameters."""
+    for owner in range(mesh.data.size if mesh.data.size > 1 else 0):
+        mine = [each.parameter.detach() for each in placed if each.owner == owner]
+        if mine:
+            flat = torch.cat([parameter.flatten() for parameter in mine])
+            mesh.data.broadcast(flat, source=owner)
+            parts = flat.split([parameter.numel() for parameter in mine])
+            for parameter, part in zip(mine, parts, strict=True):
+                parameter.copy_(part.view_as(parameter))
+
+
+def _sum(placed: Sequence[Placed], ranks: Ranks, *, target: int | None = None) -> None:
+    """Sum over a group in float32, in one message; with a target, only there."""
     if ranks.size == 1 or not placed:
         return
     gradients = [grad for each in placed if (grad := each.parameter.grad) is not None]
     flat = torch.cat([gradient.float().flatten() for gradient in gradients])
-    ranks.sum(flat)
+    if target is None:
+        ranks.sum(flat)
+    else:
+        ranks.sum_to(flat, target=target)
+        if ranks.rank != target:
+            for each in placed:
+                each.parameter.grad = None
+            return
     parts = flat.split([gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
@@ -61,10 +98,11 @@ def _sum(placed: Sequence[Placed], ranks: Ranks) -> None:
 def gradient_norm(placed: Sequence[Placed], mesh: Mesh, *, device: torch.device) -> Tensor:
     """Norm of the whole model's gradient, 0-d float32: each parameter counts once."""
     total = torch.zeros((), dtype=torch.float64, device=device)
-    for each in placed:
+    for each in (each for each in placed if each.owner == mesh.data.rank):
         assert each.parameter.grad is not None
         copies = mesh.pipeline.size if each.in_all_stages else 1
         copies *= mesh.tensor.size if each.cut_along is None else 1
         total += each.parameter.grad.float().square().sum(dtype=torch.float64) / copies
     mesh.plane.sum(total)
+    mesh.data.sum(total)
     return total.sqrt().float()

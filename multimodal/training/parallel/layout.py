@@ -9,7 +9,7 @@ from language.errors import InputError
 from language.model import Llama
 from language.next_token import NextTokenTraining
 from multimodal.model import MultimodalLlama
-from multimodal.training.parallel.gradients import Placed
+from multimodal.training.parallel.gradients import Placed, owners
 from multimodal.training.parallel.mesh import Mesh
 from multimodal.training.parallel.tensor import PARTIAL, check_tensor, cut_matrices
 
@@ -103,21 +103,23 @@ def lay_out(model: nn.Module, mesh: Mesh, stages: Sequence[range]) -> list[Place
     prefix = "" if isinstance(model, MultimodalLlama) else "language."
     cut = cut_matrices(model, mesh.tensor, prefix=prefix)
     placed = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            is_sense = any(fnmatchcase(name, pattern) for pattern in SENSES)
-            is_table = is_tied and parameter is core.embedding.weight
-            partial = any(fnmatchcase(name, pattern) for pattern in PARTIAL)
-            placed.append(
-                Placed(
-                    name=name,
-                    parameter=parameter,
-                    summed="plane" if is_sense else "pipeline" if is_table
-                    else "tensor" if partial else "",
-                    cut_along=cut.get(name),
-                    in_all_stages=is_sense or is_table,
-                )
-            )  # fmt: skip
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    owned_by = owners([parameter.numel() for _, parameter in trained], mesh.data.size)
+    for (name, parameter), owner in zip(trained, owned_by, strict=True):
+        is_sense = any(fnmatchcase(name, pattern) for pattern in SENSES)
+        is_table = is_tied and parameter is core.embedding.weight
+        partial = any(fnmatchcase(name, pattern) for pattern in PARTIAL)
+        placed.append(
+            Placed(
+                name=name,
+                parameter=parameter,
+                summed="plane" if is_sense else "pipeline" if is_table
+                else "tensor" if partial else "",
+                cut_along=cut.get(name),
+                in_all_stages=is_sense or is_table,
+                owner=owner,
+            )
+        )  # fmt: skip
     return placed
 
 

@@ -42,16 +42,16 @@ class Cut:
 
 def file_name(mesh: Mesh) -> str:
     """File of this process's pieces."""
-    return f"pieces-{mesh.plane.rank:05d}.safetensors"
+    return f"pieces-{mesh.data.rank * mesh.plane.size + mesh.plane.rank:05d}.safetensors"
 
 
 def own_pieces(
     placed: list[Placed], optimizer: Optimizer | None, mesh: Mesh
 ) -> Iterator[tuple[str, Tensor, Cut]]:
     """What this process writes: nothing that another one has, too."""
-    if mesh.data.rank:
-        return
     for each in placed:
+        if each.owner != mesh.data.rank:
+            continue
         if each.in_all_stages and mesh.pipeline.rank:
             continue
         if each.cut_along is None and mesh.tensor.rank:
@@ -152,7 +152,7 @@ def read_pieces(
             )
         with torch.no_grad():
             parameter.copy_(value)
-        if optimizer is not None:
+        if optimizer is not None and each.owner == mesh.data.rank:
             state = optimizer.state[parameter]
             for kind in pieces.kinds(each.name):
                 key = f"{kind}/{each.name}"

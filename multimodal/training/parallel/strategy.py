@@ -30,7 +30,12 @@ from language.training import Training
 from multimodal.data.module import SampleData
 from multimodal.training.announce import announce
 from multimodal.training.checkpoints import FILE
-from multimodal.training.parallel.gradients import Placed, gradient_norm, sum_gradients
+from multimodal.training.parallel.gradients import (
+    Placed,
+    gradient_norm,
+    share_weights,
+    sum_gradients,
+)
 from multimodal.training.parallel.layout import (
     check_training,
     core_of,
@@ -175,7 +180,13 @@ class MeshStrategy(DDPStrategy):
             )
 
     def _lay_out(self, training: NextTokenTraining) -> None:
-        """Leave this process its part of the model."""
+        """Leave this process its part of the model, and its part of that to step."""
+        self._keep_part(training)
+        if self.mesh.data.size > 1:
+            training.is_whole = False
+            training.stepped = {p.name for p in self.placed if p.owner == self.mesh.data.rank}
+
+    def _keep_part(self, training: NextTokenTraining) -> None:
         mesh, model = self.mesh, training.model
         # Patterns that match nothing are refused here, where all names are known.
         parameter_groups(training.trainable(), training.optimizer_config)
@@ -221,6 +232,7 @@ class MeshStrategy(DDPStrategy):
 
         result = super().optimizer_step(optimizer, summed, model, **kwargs)
         optimizer.zero_grad()
+        share_weights(self.placed, self.mesh)
         return result
 
     def gradient_norm(self, parameters: list[nn.Parameter]) -> Tensor:
@@ -264,12 +276,12 @@ class MeshStrategy(DDPStrategy):
             facts = {}
             if self.global_rank == 0:
                 facts[FILE] = add_file(directory, FILE, lambda file: torch.save(checkpoint, file))
-            if self.mesh.data.rank == 0:
-                facts[file_name(self.mesh)] = add_file(
-                    directory,
-                    file_name(self.mesh),
-                    lambda file: write_pieces(file, self.placed, optimizer, self.mesh),
-                )
+            name = file_name(self.mesh)
+            facts[name] = add_file(
+                directory,
+                name,
+                lambda file: write_pieces(file, self.placed, optimizer, self.mesh),
+            )
             return facts
 
         every = self._together(directory, write)
@@ -318,7 +330,7 @@ class MeshStrategy(DDPStrategy):
         whole = self.whole_weights()
         if self.global_rank == 0:
             assert isinstance(training, NextTokenTraining)
-            if training.is_whole:
+            if self.mesh.plane.size == 1:
                 training.export(directory)
             else:
                 part, training.model = training.model, training.build_model()

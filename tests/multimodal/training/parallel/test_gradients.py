@@ -1,9 +1,11 @@
 """Gradients are gathered in float32 where the model computes in bfloat16 (paper section 7.4)."""
 
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from multimodal.training.parallel import gradients
-from multimodal.training.parallel.gradients import Placed
+from multimodal.training.parallel.gradients import Placed, owners
 from tests.multimodal.training.fakes import Rows, picture_batch
 from tests.multimodal.training.test_ranks import training, write_parts
 
@@ -39,6 +41,17 @@ def test_sixty_four_micro_batches_add_up(core, encoder, tmp_path):
         assert parameter.grad.dtype == torch.float32
         assert (parameter.grad - exact).norm() <= BOUND * exact.norm()
         assert (rounded.double() - exact).norm() > 10 * BOUND * exact.norm()
+
+
+@given(sizes=st.lists(st.integers(1, 1000), max_size=40), number=st.integers(1, 8))
+def test_data_ranks_step_about_as_many_weights(sizes, number):
+    chosen = owners(sizes, number)
+    loads = [
+        sum(s for s, owner in zip(sizes, chosen, strict=True) if owner == rank)
+        for rank in range(number)
+    ]
+    assert sum(loads) == sum(sizes)
+    assert max(loads) - min(loads) <= max(sizes, default=0)
 
 
 class Halves:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from language.errors import InputError
 from multimodal.training.parallel.pieces import Cut, Pieces
@@ -37,6 +38,13 @@ def test_another_layout_goes_on_as_the_first_would_have(core, encoder, tmp_path:
         assert other.losses == pytest.approx(whole.losses[1:], rel=1e-5)
         for name, weight in whole.weights.items():
             torch.testing.assert_close(other.weights[name], weight, atol=1e-5, rtol=1e-5)
+
+    # Each of two data ranks has, and writes, its own half of weights and moments.
+    halves = sorted((tmp_path / "dp2" / "checkpoints" / "step-1").glob("pieces-*"))
+    held = [set(load_file(half)) for half in halves]
+    assert len(held) == 2 and not held[0] & held[1]
+    names = {f"exp_avg/{name}" for name in found["dp2"].weights}
+    assert names == {key for some in held for key in some if key.startswith("exp_avg/")}
 
     folder = tmp_path / "pp2-tp2" / "checkpoints" / "step-1"
     pieces = Pieces(folder)
