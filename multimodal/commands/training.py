@@ -8,6 +8,8 @@ usage: openherd {verb} --config FILE [--KEY VALUE ...]
 {what}
 
   --config FILE        a YAML file: a path, or a name under configs/ (which the package carries)
+  --resume             go on from the run's newest good state, or begin where there is none
+  --profile            write beside the run what some steps spend their time on, and their traces
   --KEY VALUE          override any value of it: --trainer.max_steps 100
   --print_config       print the whole config as it would run, then stop
   --config FILE --help list every key with its meaning

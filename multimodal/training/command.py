@@ -43,6 +43,15 @@ TRAINER_DEFAULTS = {
     "max_epochs": -1,
 }
 
+SHORT = {
+    "--resume": ("--ckpt_path=last",),
+    "--profile": (
+        "--trainer.profiler=lightning.pytorch.profilers.PyTorchProfiler",
+        "--trainer.profiler.filename=profile",
+    ),
+}
+"""Words that stand for others."""
+
 QUIET = (
     ".*args parameter is intended to run from within Python.*",
     ".*LeafSpec.*is deprecated.*",
@@ -193,7 +202,7 @@ def run(words: Sequence[str], *, cli: type[TrainingCLI] = TrainingCLI) -> Traini
             parser_kwargs=strict | dict.fromkeys(cli.subcommands(), strict),
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            args=[verb, *expand(["--ckpt_path=last" if w == "--resume" else w for w in rest])],
+            args=[verb, *expand([word for given in rest for word in SHORT.get(given, (given,))])],
         )
     except ArgumentError as error:
         raise InputError(f"openherd {verb}", plain(str(error))) from None

@@ -1,5 +1,6 @@
 """The trainings that are run under layouts: pictures, clips, recordings, and a core on text."""
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,21 @@ class Whole(Recorder):
         super().__init__()
         self.case, self.folder = case, folder
 
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        parameters = list(pl_module.model.named_parameters())
+        self.frozen = {name: p.detach().clone() for name, p in parameters if not p.requires_grad}
+        trained = {name for name, p in parameters if p.requires_grad}
+        assert trained == {placed.name for placed in trainer.strategy.placed}
+        wanted = self.case.train or ("image_*", "extra_*", "video_*", "speech_*")
+        if self.case.kind != "text":
+            assert all(any(fnmatchcase(name, each) for each in wanted) for name in trained)
+
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        now = dict(pl_module.model.named_parameters())
+        for name, before in self.frozen.items():
+            assert torch.equal(now[name], before) and now[name].grad is None, name
+        stepped = [p for group in trainer.optimizers[0].param_groups for p in group["params"]]
+        assert all(parameter.requires_grad for parameter in stepped)
         assert isinstance(trainer.strategy, MeshStrategy)
         weights = trainer.strategy.whole_weights()
         if trainer.is_global_zero:
