@@ -128,6 +128,7 @@ class Progress(StepCallback):
         metrics = {
             "train/loss": float(self._loss) / steps,
             "train/learning_rate": max(g["lr"] for g in trainer.optimizers[0].param_groups),
+            "speed/step_seconds": seconds / steps,
             "speed/samples": samples / seconds,
             "speed/tokens": tokens / seconds,
             "speed/memory_gb": memory_gb(trainer.strategy.root_device),
@@ -154,6 +155,7 @@ def line(metrics: dict[str, float], *, step: int, num_steps: int, seconds_left: 
         f"step {step:,}/{num_steps:,}",
         f"loss {metrics['train/loss']:.4f}",
         f"rate {metrics['train/learning_rate']:.2e}",
+        f"{metrics['speed/step_seconds']:.3g} s",
         f"{metrics['speed/samples']:,.1f} samples/s",
         f"{metrics['speed/tokens']:,.0f} tokens/s",
     ]

@@ -112,6 +112,18 @@ def test_whatever_trains(core, encoder, tmp_path: Path):
         check(found[f"{name}-one"], found[name])
 
 
+@pytest.mark.parametrize("kind", ["pictures", "recordings"])
+def test_bfloat16_with_float32_weights(core, encoder, tmp_path: Path, kind: str):
+    """Hidden states travel in float32: what rounds is what rounds in one process."""
+    write_parts(tmp_path, kind, core=core, encoder=encoder)
+    found = run(cases(kind, ("pp2", "pp2-tp2"), precision="bf16-mixed"), tmp_path)
+    one = found.pop(f"{kind}-one")
+    for other in found.values():
+        assert {weight.dtype for weight in other.weights.values()} == {torch.float32}
+        assert other.losses == pytest.approx(one.losses, rel=5e-3)
+        assert other.norms == pytest.approx(one.norms, rel=5e-2)
+
+
 def test_all_processes_leave_out_the_same_step(core, encoder, tmp_path: Path):
     write_parts(tmp_path, "pictures", core=core, encoder=encoder)
     found = run(cases("pictures", ("dp2", "pp2-tp2"), settings={"poisoned": 1}), tmp_path)
