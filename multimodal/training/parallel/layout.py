@@ -39,13 +39,8 @@ def check_training(training: NextTokenTraining, *, tensor: int) -> None:
     """Refuse what cannot be laid out over the processes of a plane.
 
     Raises:
-        InputError: a loss that is no walk over blocks, or heads that do not divide.
+        InputError: heads or widths that do not divide, or an optimizer of whole matrices.
     """
-    if type(training).loss is not NextTokenTraining.loss:
-        raise InputError(
-            "trainer.strategy",
-            f"{type(training).__name__} has no stages: leave pipeline and tensor at 1",
-        )
     if tensor > 1 and training.optimizer_config.orthogonal:
         raise InputError(
             "optimizer.orthogonal", "Muon steps whole matrices: leave trainer.strategy.tensor at 1"

@@ -29,6 +29,7 @@ from language.optimization import parameter_groups
 from language.training import Training
 from multimodal.data.module import SampleData
 from multimodal.training.announce import announce
+from multimodal.training.averaging import CheckpointAveraging
 from multimodal.training.checkpoints import FILE
 from multimodal.training.parallel.gradients import (
     Placed,
@@ -132,7 +133,28 @@ class MeshStrategy(DDPStrategy):
             raise InputError("trainer.strategy", fault)
 
     def setup_environment(self) -> None:
-        """Connect the processes."""
+        """Connect the processes.
+
+        Raises:
+            InputError: the training, or a callback of it, cannot be laid out.
+        """
+        module = self.lightning_module
+        assert module is not None
+        own_loss = not isinstance(module, NextTokenTraining)
+        if own_loss or type(module).loss is not NextTokenTraining.loss:  # type: ignore[attr-defined]
+            raise InputError(
+                "trainer.strategy",
+                f"{type(module).__name__} is no walk over a core's blocks, and is trained over "
+                "data ranks alone: use strategy ddp",
+            )
+        callbacks = module.trainer.callbacks  # type: ignore[attr-defined]
+        averages = any(isinstance(each, CheckpointAveraging) for each in callbacks)
+        if averages and self.pipeline * self.tensor > 1:
+            raise InputError(
+                "trainer.callbacks",
+                "CheckpointAveraging keeps no averages in states that processes have parts of: "
+                "leave trainer.strategy.pipeline and tensor at 1",
+            )
         super().setup_environment()
         self.mesh: Mesh = make_mesh(self.root_device, pipeline=self.pipeline, tensor=self.tensor)
 
@@ -151,11 +173,7 @@ class MeshStrategy(DDPStrategy):
         assert self.accelerator is not None
         self.accelerator.setup(trainer)
         module = self.lightning_module
-        if not isinstance(module, NextTokenTraining):
-            raise InputError(
-                "trainer.strategy",
-                f"{type(module).__name__} is trained over data ranks alone: use strategy ddp",
-            )
+        assert isinstance(module, NextTokenTraining)
         self._check_batch(trainer)
         self._lay_out(module)
         self.model_to_device()
