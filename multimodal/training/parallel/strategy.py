@@ -47,7 +47,13 @@ from multimodal.training.parallel.mesh import Mesh, data_size, make_mesh
 from multimodal.training.parallel.pieces import Pieces, file_name, read_pieces, write_pieces
 from multimodal.training.parallel.pipeline import LOOPED, Pipeline, Placement, ScheduleName
 from multimodal.training.parallel.stages import split_model
-from multimodal.training.states import add_file, begin_state, finish_state, given_up
+from multimodal.training.states import (
+    add_file,
+    begin_state,
+    check_state,
+    finish_state,
+    given_up,
+)
 
 
 class MeshStrategy(DDPStrategy):
@@ -315,6 +321,14 @@ class MeshStrategy(DDPStrategy):
             InputError: it is not whole, or another run's.
         """
         directory = Path(self.broadcast(str(checkpoint_path)))
+        fault = None
+        if self.global_rank == 0:
+            try:
+                check_state(directory)
+            except InputError as error:
+                fault = error.source, error.fault
+        if (fault := self.broadcast(fault)) is not None:
+            raise InputError(*fault)
         pieces = Pieces(directory)
         checkpoint = torch.load(directory / FILE, map_location="cpu", weights_only=True)
         # Checked by `Training.on_load_checkpoint` before anything is overwritten.
