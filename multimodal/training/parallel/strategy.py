@@ -19,7 +19,6 @@ from lightning.fabric.utilities.optimizer import _optimizers_to_device
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -30,7 +29,6 @@ from language.training import Training
 from multimodal.data.module import SampleData
 from multimodal.training.announce import announce
 from multimodal.training.averaging import CheckpointAveraging
-from multimodal.training.checkpoints import FILE
 from multimodal.training.parallel.gradients import (
     Placed,
     gradient_norm,
@@ -44,16 +42,9 @@ from multimodal.training.parallel.layout import (
     lay_out,
 )
 from multimodal.training.parallel.mesh import Mesh, data_size, make_mesh
-from multimodal.training.parallel.pieces import Pieces, file_name, read_pieces, write_pieces
 from multimodal.training.parallel.pipeline import LOOPED, Pipeline, Placement, ScheduleName
+from multimodal.training.parallel.shared_states import load_together, save_together
 from multimodal.training.parallel.stages import split_model
-from multimodal.training.states import (
-    add_file,
-    begin_state,
-    check_state,
-    finish_state,
-    given_up,
-)
 
 
 class MeshStrategy(DDPStrategy):
@@ -287,30 +278,13 @@ class MeshStrategy(DDPStrategy):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None
     ) -> None:
-        """Write a state together: each process its pieces, the first one the rest.
+        """Write a state together.
 
         Raises:
             InputError: a process could not write; the states before it are untouched.
         """
         directory = Path(self.broadcast(str(filepath)))
-        optimizer = self.optimizers[0] if self.optimizers else None
-        self._together(directory, lambda: self._first(lambda: begin_state(directory)))
-
-        def write() -> dict[str, Any]:
-            facts = {}
-            if self.global_rank == 0:
-                facts[FILE] = add_file(directory, FILE, lambda file: torch.save(checkpoint, file))
-            name = file_name(self.mesh)
-            facts[name] = add_file(
-                directory,
-                name,
-                lambda file: write_pieces(file, self.placed, optimizer, self.mesh),
-            )
-            return facts
-
-        every = self._together(directory, write)
-        facts = {name: fact for some in every for name, fact in some.items()}
-        self._together(directory, lambda: self._first(lambda: finish_state(directory, facts)))
+        save_together(directory, checkpoint, self.placed, self._optimizer, self.mesh)
 
     def load_checkpoint(
         self, checkpoint_path: str | Path, weights_only: bool | None = True
@@ -321,41 +295,13 @@ class MeshStrategy(DDPStrategy):
             InputError: it is not whole, or another run's.
         """
         directory = Path(self.broadcast(str(checkpoint_path)))
-        fault = None
-        if self.global_rank == 0:
-            try:
-                check_state(directory)
-            except InputError as error:
-                fault = error.source, error.fault
-        if (fault := self.broadcast(fault)) is not None:
-            raise InputError(*fault)
-        pieces = Pieces(directory)
-        checkpoint = torch.load(directory / FILE, map_location="cpu", weights_only=True)
-        # Checked by `Training.on_load_checkpoint` before anything is overwritten.
-        checkpoint["state_dict"] = {f"model.{name}": None for name in pieces.names}
         assert self.lightning_module is not None
-        self.lightning_module.on_load_checkpoint(checkpoint)
-        optimizer = self.optimizers[0] if self.optimizers else None
-        read_pieces(pieces, self.placed, optimizer, self.mesh)
-        return checkpoint
+        check = self.lightning_module.on_load_checkpoint
+        return load_together(directory, check, self.placed, self._optimizer, self.mesh)
 
-    def _first(self, act: Callable[[], None]) -> None:
-        """Let the first process act."""
-        if self.global_rank == 0:
-            act()
-
-    def _together(self, directory: Path, act: Callable[[], Any]) -> list[Any]:
-        """Act on all processes; all fail where one does. Gives what each one's action gave."""
-        result, fault = None, None
-        try:
-            result = act()
-        except (OSError, RuntimeError, SafetensorError) as error:
-            fault = str(error)
-        every: list[Any] = [None] * self.world_size
-        dist.all_gather_object(every, (result, fault))
-        if faults := [fault for _, fault in every if fault]:
-            raise given_up(directory, faults[0])
-        return [result for result, _ in every]
+    @property
+    def _optimizer(self) -> Optimizer | None:
+        return self.optimizers[0] if self.optimizers else None
 
     def export(self, training: Training, directory: Path) -> None:
         """Write what the run gives: the first process puts the whole together."""

@@ -12,17 +12,17 @@ ROOT = Path(__file__).resolve().parents[4]
 SCRIPT = """
 import sys
 from pathlib import Path
-from multimodal.training.parallel import strategy
+from multimodal.training.parallel import shared_states
 from tests.multimodal.training.parallel.cases import run_case
 from tests.multimodal.training.parallel.layouts import Case
 
-write = strategy.write_pieces
+write = shared_states.write_pieces
 def full(file, placed, optimizer, mesh):
     write(file, placed, optimizer, mesh)
     if mesh.plane.rank == 1 and "step-2" in file.file.name:
         raise OSError(28, "No space left on device")
 
-strategy.write_pieces = full
+shared_states.write_pieces = full
 case = Case(name="full", processes=2, strategy={"pipeline": 2, "micro_batches": 4}, save=True)
 run_case(case, Path(sys.argv[1]))
 """
