@@ -43,6 +43,8 @@ def main(words: Sequence[str]) -> int:
     for name in ("gpus", "tokens", "tiles"):
         if getattr(options, name) < 1:
             raise InputError(f"--{name}", f"must be 1 or more, not {getattr(options, name)}")
+    if options.seconds <= 0 or options.global_batch < 0:
+        raise InputError("--seconds, --global_batch", "must be above 0")
     _, config, patterns = planned_model(options.config)
     if not isinstance(config, MultimodalConfig):
         raise InputError(options.config, "trains an encoder alone: that is not planned for")

@@ -22,7 +22,7 @@ from torch.distributed.pipelining import (
 )
 
 from language.errors import InputError
-from language.next_token import NextTokenTraining
+from language.next_token import IGNORED, NextTokenTraining
 from multimodal.batch import Batch
 from multimodal.training.parallel.mesh import Mesh
 from multimodal.training.parallel.micro_batches import split
@@ -135,7 +135,7 @@ class Pipeline:
             stage.batches = stage.sensed = ()
         self.mesh.pipeline.broadcast(total, source=(len(self.stages) - 1) % self.mesh.pipeline.size)
         assert batch.targets is not None, "a batch to train on has targets"
-        return total, (batch.targets != -100).sum()
+        return total, (batch.targets != IGNORED).sum()
 
     def _source(self, micro_batch: int) -> int:
         """Process of the plane that senses a micro-batch's media."""

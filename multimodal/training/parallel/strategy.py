@@ -116,6 +116,8 @@ class MeshStrategy(DDPStrategy):
                 f"schedule {schedule} with stages_per_rank {self.stages_per_rank}: "
                 f"{' and '.join(LOOPED)} have several stages on a process, the others one"
             )
+        elif micro_batches < 0:
+            fault = f"micro_batches must be 0 or more, not {micro_batches}"
         elif schedule == "interleaved" and micro_batches % self.pipeline:
             fault = (
                 f"schedule interleaved needs micro_batches that are a multiple of {self.pipeline}, "

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.multimodal.training.test_from_shards import shards  # noqa: F401  # a fixture
+from tests.multimodal.training.test_from_shards import config, shards  # noqa: F401  # fixtures
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[3]
@@ -49,42 +49,21 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def run(tmp_path: Path, shards: Path, core: str, encoder: str):  # noqa: F811
+def run(tmp_path: Path, config: Path):  # noqa: F811
     """Starts the command; gives the process, the leader of a group."""
-    settings = {
-        "extends": str(ROOT / "configs" / "image" / "_pretrain.yaml"),
-        "trainer": {
-            "accelerator": "cpu",
-            "devices": 2,
-            "strategy": {
-                "class_path": "multimodal.training.parallel.MeshStrategy",
-                "init_args": {"pipeline": 2, "micro_batches": 2, "timeout_minutes": 0.5},
-            },
-            "max_steps": STEPS,
+    settings = yaml.safe_load(config.read_text())
+    settings["trainer"] |= {
+        "devices": 2,
+        "strategy": {
+            "class_path": "multimodal.training.parallel.MeshStrategy",
+            "init_args": {"pipeline": 2, "micro_batches": 2, "timeout_minutes": 0.5},
         },
-        "progress": {"every_n_steps": 1},
-        "checkpoints": {"every_n_steps": 3},
-        "model": {
-            "init_args": {
-                "parts": {
-                    "core": core,
-                    "image_encoder": encoder,
-                    "adapter": {"positions": [1, 3], "gate_init": 0.3},
-                },
-                "schedule": {"warmup_steps": 2},
-            }
-        },
-        "data": {
-            "init_args": {
-                "train": [{"path": str(shards / "*.tar")}],
-                "batch_size": 4,
-                "num_workers": 1,
-                "max_broken_share": 0.1,
-                "cache": str(tmp_path / "cache"),
-            }
-        },
+        "max_steps": STEPS,
+        "val_check_interval": STEPS,
     }
-    config, script = tmp_path / "mine.yaml", tmp_path / "command.py"
+    settings["checkpoints"] = {"every_n_steps": 3}
+    settings["data"]["init_args"]["batch_size"] = 4
+    script = tmp_path / "command.py"
     config.write_text(yaml.safe_dump(settings))
     script.write_text(COMMAND)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PL_")}

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import webdataset
 import yaml
 from PIL import Image
 
+from language.next_token import NextTokenTraining
 from multimodal.cli import main
+from multimodal.data.loader import Batches
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).resolve().parents[3]
@@ -120,3 +123,39 @@ def test_fit_killed_resumed_captioned(config: Path, core: str, capfd, caplog) ->
     assert main([*use, "--base", "--json", "--max_new_tokens", "5"]) == 0
     answer = json.loads(capfd.readouterr().out)
     assert answer["file"] == str(picture) and isinstance(answer["caption"], str)
+
+
+def test_a_step_that_is_left_out_names_what_it_read(config: Path, monkeypatch, capfd) -> None:
+    """The samples of the very batch whose loss was no number, of several batches a step."""
+    made, poisoned = {}, []
+    whole, loss = Batches.__getitem__, NextTokenTraining.loss
+
+    def noted(self, step):
+        found = whole(self, step)
+        made[step] = self, found[0]
+        return found
+
+    def poison(self, batch):
+        total, count = loss(self, batch)
+        if self.global_step != 2 or not torch.is_grad_enabled():
+            return total, count
+        poisoned.append(batch)
+        return total * torch.nan, count
+
+    monkeypatch.setattr(Batches, "__getitem__", noted)
+    monkeypatch.setattr(NextTokenTraining, "loss", poison)
+    words = ["--data.init_args.num_workers", "0", "--trainer.accumulate_grad_batches", "2"]
+    assert main(["fit", "--config", str(config), *words, "--trainer.max_steps", "4"]) == 0
+    (said,) = [line for line in capfd.readouterr().out.splitlines() if "left out: " in line]
+    assert len(poisoned) == 2
+    wanted = []
+    for batch in poisoned:
+        (step,) = [
+            s for s, (_, b) in made.items() if torch.equal(b.images.tiles, batch.images.tiles)
+        ]
+        batches = made[step][0]
+        wanted += [
+            f"{batches.sources[source].name}:{index}"
+            for _, source, index in batches.plan.batch(step).tolist()
+        ]
+    assert said.endswith("it read " + ", ".join(wanted))
