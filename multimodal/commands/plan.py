@@ -43,8 +43,10 @@ def main(words: Sequence[str]) -> int:
     for name in ("gpus", "tokens", "tiles"):
         if getattr(options, name) < 1:
             raise InputError(f"--{name}", f"must be 1 or more, not {getattr(options, name)}")
-    if options.seconds <= 0 or options.global_batch < 0:
-        raise InputError("--seconds, --global_batch", "must be above 0")
+    if options.seconds <= 0:
+        raise InputError("--seconds", f"must be above 0, not {options.seconds:g}")
+    if options.global_batch < 0:
+        raise InputError("--global_batch", f"must be 0 or more, not {options.global_batch}")
     _, config, patterns = planned_model(options.config)
     if not isinstance(config, MultimodalConfig):
         raise InputError(options.config, "trains an encoder alone: that is not planned for")

@@ -123,6 +123,8 @@ def test_the_command(capsys):
         (["image/pretrain-8b.yaml", "--gpus", "8", "--gpu", "abacus"], "none of h100"),
         (["image/pretrain-405b.yaml", "--gpus", "8"], "no layout of 8 GPUs fits; the nearest"),
         (["image/pretrain-8b.yaml", "--gpus", "11", "--global_batch", "9"], "divides 9 samples"),
+        (["image/pretrain-8b.yaml", "--gpus", "8", "--global_batch", "-4"], "--global_batch: must"),
+        (["speech/finetune-8b.yaml", "--gpus", "8", "--seconds", "0"], "--seconds: must be above"),
         (["image/contrastive-8b.yaml", "--gpus", "8"], "trains an encoder alone"),
         (["video/pretrain-8b.yaml", "--gpus", "8"], "not on clips"),
     ],
