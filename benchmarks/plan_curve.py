@@ -12,8 +12,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from multimodal.config import MultimodalConfig
+from multimodal.training.devices import DEVICES
 from multimodal.training.planned_model import planned_model
-from multimodal.training.planner import DEVICES, Sample, plan, workload
+from multimodal.training.planner import Sample, plan, workload
 
 CONFIGS = ("image/pretrain-8b.yaml", "image/pretrain-70b.yaml", "image/pretrain-405b.yaml")
 COLOURS = ("#1f6fb4", "#d1611b", "#3c8a3c")

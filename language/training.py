@@ -35,8 +35,8 @@ class Training(LightningModule):
         self.strict_loading = False  # states hold what trains; on_load_checkpoint checks them
         self.is_whole = True
         """Whether all of what trains is stepped here, and not a part of it."""
-        self.stepped: set[str] | None = None
-        """Names of what this process steps of what it trains; None is all."""
+        self.stepped: dict[str, nn.Parameter] | None = None
+        """What this process steps of what it trains, by name; None is all."""
         self.judge: Callable[[Tensor, Tensor], bool] | None = None
         """Says of a step's loss and gradient norm whether the step is to be left out."""
         self.rate_scale = 1.0
@@ -93,8 +93,7 @@ class Training(LightningModule):
         num_steps = self.trainer.max_steps
         if num_steps < 1:
             raise InputError("trainer.max_steps", "give the number of steps: the schedule spans it")
-        everything = self.stepped is None
-        mine = [pair for pair in self.trainable() if everything or pair[0] in (self.stepped or ())]
+        mine = self.trainable() if self.stepped is None else list(self.stepped.items())
         optimizer = adamw(mine, self.optimizer_config, is_whole=self.is_whole)
         self._settings = [
             {key: value for key, value in group.items() if key != "params"}

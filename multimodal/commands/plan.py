@@ -35,8 +35,9 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parse(parser, words)
     from multimodal.config import MultimodalConfig
+    from multimodal.training.devices import DEVICES
     from multimodal.training.planned_model import planned_model
-    from multimodal.training.planner import DEVICES, Sample, plan, workload
+    from multimodal.training.planner import Sample, plan, workload
 
     if options.gpu not in DEVICES:
         raise InputError("--gpu", f"{options.gpu!r} is none of {', '.join(DEVICES)}")
@@ -91,20 +92,31 @@ def _name(forecast: "Forecast") -> str:
     layout = forecast.layout
     return (
         f"pipeline {layout.pipeline} x data {layout.data} x tensor {layout.tensor}, "
+        f"{layout.shards} shards, "
         f"{layout.micro_batches} micro-batches of {layout.rows}"
     )
 
 
 def _table(forecasts: "Sequence[Forecast]") -> list[str]:
-    columns = ("pipeline", "data", "tensor", "rows", "micro-batches", "step, s", "MFU", "GB")
+    columns = (
+        "pipeline",
+        "data",
+        "tensor",
+        "shards",
+        "rows",
+        "micro-batches",
+        "step, s",
+        "MFU",
+        "GB",
+    )
     rows: list[tuple[str, ...]] = [(*columns, "bubble", "imbalance", "messages")]
     for each in forecasts:
         layout, parts = each.layout, each.parts
-        messages = parts["tensor"] + parts["pipeline"] + parts["data"]
-        numbers = (layout.pipeline, layout.data, layout.tensor, layout.rows, layout.micro_batches)
+        messages = sum(parts[kind] for kind in ("tensor", "pipeline", "data", "shards"))
+        over = (layout.pipeline, layout.data, layout.tensor, layout.shards)
         rows.append(
             (
-                *map(str, numbers),
+                *map(str, (*over, layout.rows, layout.micro_batches)),
                 f"{each.seconds:.2f}",
                 f"{each.mfu:.1%}",
                 f"{sum(each.memory.values()) / 1e9:.0f}",

@@ -92,12 +92,12 @@ class ImageAdapterTraining(FrozenCoreTraining):
         total, count = self.loss(batch)
         losses = {"loss": (total, count)}
         if self.compare_pictures:  # the same names on every rank, whatever its batch holds
-            nothing = torch.zeros_like(total), torch.zeros_like(count)
-            losses |= {"loss_shuffled": nothing, "loss_without": nothing}
-            if batch.images is not None and len(batch.images.rows) > 1:
-                exchanged = replace(batch, images=rolled(batch.images))
-                losses["loss_shuffled"] = self.loss(exchanged)
-                losses["loss_without"] = self.loss(replace(batch, images=None, visible=None))
+            images = batch.images
+            several = images is not None and len(images.rows) > 1
+            exchanged = batch if images is None else replace(batch, images=rolled(images))
+            without = replace(batch, images=None, visible=None)
+            losses["loss_shuffled"] = self.compared_loss(exchanged, counts=several)
+            losses["loss_without"] = self.compared_loss(without, counts=several)
         return losses
 
     def work(self, batch: Batch) -> Work:

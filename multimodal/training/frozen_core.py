@@ -152,11 +152,19 @@ class FrozenCoreTraining(NextTokenTraining):
     def with_all_gradients(self, total: Tensor, batch: Batch) -> Tensor:
         """The loss, with a gradient of 0 for what a batch without the medium does not use.
 
-        Every rank must have a gradient for every parameter.
+        Every rank must have a gradient for every parameter; in a pipeline they are made later.
         """
-        if self.medium(batch) is None and torch.is_grad_enabled():
+        if self.medium(batch) is None and self.pipeline is None and torch.is_grad_enabled():
             return total + sum(0 * parameter.sum() for _, parameter in self.trainable())
         return total
+
+    def compared_loss(self, batch: Batch, *, counts: bool) -> tuple[Tensor, Tensor]:
+        """Summed loss and number of targets of what validation compares with, 0 unless it counts.
+
+        It is computed in any case: of ranks that wait for one another some may have such a batch.
+        """
+        total, count = self.loss(batch)
+        return (total, count) if counts else (torch.zeros_like(total), torch.zeros_like(count))
 
     def export(self, directory: Path) -> None:
         """Write the trained parts with the hash of their core, or the whole model."""

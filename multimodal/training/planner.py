@@ -10,6 +10,7 @@ measured steps of one H100 (``benchmarks/results``); links were never measured.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import product
 
 import torch
 
@@ -17,6 +18,7 @@ from language.flops import block_weights, causal_pairs, core_flops
 from multimodal.batch import Recordings
 from multimodal.config import MultimodalConfig
 from multimodal.model import MultimodalLlama
+from multimodal.training.devices import Device
 from multimodal.training.flops import Trained, adapter_flops, hearing_flops
 from multimodal.training.parallel.layout import SENSES
 from multimodal.training.parallel.stages import block_costs, positions, split
@@ -35,29 +37,6 @@ RECOMPUTED = 4
 """The same where blocks are recomputed: their input alone."""
 ROOM = 0.92
 """Share of a device's memory that may be taken."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Device:
-    """What a GPU can do, by its data sheet."""
-
-    flops: float
-    """Dense bfloat16 operations a second."""
-    memory: float
-    """Bytes."""
-    node: int
-    """Devices of a node."""
-    link: float
-    """Bytes a second between two of a node."""
-    network: float
-    """Bytes a second that a device has to other nodes."""
-
-
-DEVICES = {
-    "h100": Device(flops=989e12, memory=80e9, node=8, link=450e9, network=50e9),
-    "h200": Device(flops=989e12, memory=141e9, node=8, link=450e9, network=50e9),
-    "a100": Device(flops=312e12, memory=80e9, node=8, link=300e9, network=25e9),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +93,8 @@ class Layout:
     rows: int
     """Samples of a micro-batch."""
     micro_batches: int
+    shards: int = 1
+    """Data ranks over which weights of the walk are cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +105,11 @@ class Forecast:
     seconds: float
     """Of an optimizer step."""
     parts: dict[str, float]
-    """Seconds of compute, weights, bubble, and messages of tensor, pipeline and data ranks."""
+    """Seconds of compute, weights, bubble, and messages of tensor, pipeline and data ranks and of
+    shards."""
     memory: dict[str, float]
-    """Bytes of the fullest device: frozen weights, those that train, moments, what is kept."""
+    """Bytes of the fullest device: frozen weights, those that train, moments, layers that are put
+    together, what is kept."""
     imbalance: float
     """What the slowest stage takes of the mean."""
     mfu: float
@@ -233,7 +216,7 @@ def forecast(work: Workload, layout: Layout, device: Device) -> Forecast:
     weights = layout.micro_batches * SECONDS_PER_WEIGHT * mine
     bubble = walk * (layout.pipeline - 1) / layout.micro_batches
     parts = {"compute": walk + senses, "weights": weights, "bubble": bubble}
-    parts |= _messages(work, layout, device, mine=mine)
+    parts |= _messages(work, layout, device)
     seconds = sum(parts.values())
     gpus = plane * layout.data
     memory = _memory(work, layout)
@@ -251,15 +234,22 @@ def forecast(work: Workload, layout: Layout, device: Device) -> Forecast:
     )
 
 
-def _messages(work: Workload, layout: Layout, device: Device, *, mine: float) -> dict[str, float]:
+def _messages(work: Workload, layout: Layout, device: Device) -> dict[str, float]:
     """Seconds of messages, none of which is hidden behind work."""
     core, sample = work.config.language, work.sample
     hidden = 4.0 * layout.rows * sample.tokens * core.dim  # bytes of a micro-batch's states
     layers = core.num_layers + len(positions(work.config))
     sums = 4 + 2 * (work.again.walk > 0)  # two a layer forward and backward, and done again
-    ring = 2 * (layout.tensor - 1) / layout.tensor
     link = device.link if layout.tensor <= device.node else device.network
-    tensor = layout.micro_batches * layers / layout.pipeline * sums * ring * hidden / link
+    tensor = (
+        layout.micro_batches
+        * layers
+        / layout.pipeline
+        * sums
+        * _ring(layout.tensor)
+        * hidden
+        / link
+    )
     within = layout.pipeline * layout.tensor <= device.node
     pipeline = 0.0
     if layout.pipeline > 1:
@@ -269,10 +259,21 @@ def _messages(work: Workload, layout: Layout, device: Device, *, mine: float) ->
         features = sample.tiles * work.config.image_encoder.num_tokens * core.dim
         given = 2 * 2.0 * layout.rows * layout.micro_batches * features
         pipeline += given / (device.link if within else device.network)
-    ring = 2 * (layout.data - 1) / layout.data
-    near = layout.pipeline * layout.tensor * layout.data <= device.node
-    data = ring * 4.0 * mine / (device.link if near else device.network)
-    return {"tensor": tensor, "pipeline": pipeline, "data": data}
+    plane, shards = layout.pipeline * layout.tensor, layout.shards
+    trained, frozen = work.trained["walk"] / plane, work.frozen["walk"] / plane
+    whole = work.trained["senses"] + work.trained["tables"] / plane
+    near = plane * layout.data <= device.node
+    data = 4.0 * (_ring(layout.data) * whole + _ring(layout.data // shards) * trained / shards)
+    data /= device.link if near else device.network
+    # Put together forward and backward; gradients are summed as they arrive.
+    moved = layout.micro_batches * _ring(shards) / 2 * (2 * 2 * frozen + 3 * 4 * trained)
+    cut = moved / (device.link if plane * shards <= device.node else device.network)
+    return {"tensor": tensor, "pipeline": pipeline, "data": data, "shards": cut}
+
+
+def _ring(ranks: int) -> float:
+    """How often each byte is sent when so many ranks sum, and all get the sum."""
+    return 2 * (ranks - 1) / ranks
 
 
 def _memory(work: Workload, layout: Layout) -> dict[str, float]:
@@ -280,10 +281,16 @@ def _memory(work: Workload, layout: Layout) -> dict[str, float]:
     plane = layout.pipeline * layout.tensor
     core, sample = work.config.language, work.sample
 
-    def weights(counts: dict[str, int]) -> float:
+    def walked(counts: dict[str, int]) -> float:
+        return counts["walk"] / plane / layout.shards
+
+    def whole(counts: dict[str, int]) -> float:
         tables = counts["tables"] / (layout.tensor if layout.pipeline == 1 else 1) / 2
         tables = counts["tables"] if plane == 1 else tables  # one of two, or the cut head
-        return counts["walk"] / plane + tables + counts["senses"]
+        return tables + counts["senses"]
+
+    def weights(counts: dict[str, int]) -> float:
+        return walked(counts) + whole(counts)
 
     rows = layout.rows * layout.micro_batches
     flight = layout.rows * min(layout.micro_batches, layout.pipeline)
@@ -306,16 +313,29 @@ def _memory(work: Workload, layout: Layout) -> dict[str, float]:
         kept = RECOMPUTED if work.again.senses else 2 * KEPT["encoder"]
         frames = 25 * sample.seconds
         senses = held * frames * conformer.dim * kept * conformer.num_layers
+    together = 0.0
+    if layout.shards > 1:  # two layers at once: one that runs, and the next
+        together = 2 * sum(
+            BYTES_PER_WEIGHT[kind] * counts["walk"] / layers / layout.tensor
+            for kind, counts in (("frozen", work.frozen), ("trained", work.trained))
+        )
+    moments = whole(work.trained) / layout.data + walked(work.trained) / (
+        1 if layout.shards > 1 else layout.data
+    )
     return {
         "frozen": BYTES_PER_WEIGHT["frozen"] * weights(work.frozen),
         "trained": BYTES_PER_WEIGHT["trained"] * weights(work.trained),
-        "moments": BYTES_PER_WEIGHT["moments"] * weights(work.trained) / layout.data,
+        "moments": BYTES_PER_WEIGHT["moments"] * moments,
+        "together": together,
         "kept": walk + senses,
     }
 
 
 def layouts(work: Workload, *, gpus: int, global_batch: int, device: Device) -> Iterator[Layout]:
-    """Layouts of so many devices: matrices within a node, at least one row a micro-batch."""
+    """Layouts of so many devices: matrices within a node, at least one row a micro-batch.
+
+    Weights are whole on data ranks, cut over those of a node, or cut over all.
+    """
     core = work.config.language
     for tensor in (1, 2, 4, 8, 16):
         if tensor > device.node or core.num_kv_heads % tensor:
@@ -327,7 +347,9 @@ def layouts(work: Workload, *, gpus: int, global_batch: int, device: Device) -> 
             if pipeline > len(positions(work.config)) + 1 or global_batch % data:
                 continue
             share = global_batch // data
-            for rows in (1, 2, 4, 8, 16, 32):
+            within = device.node // (pipeline * tensor)
+            cuts = {1, data} | ({within} if within and data % within == 0 else set())
+            for rows, shards in product((1, 2, 4, 8, 16, 32), sorted(cuts)):
                 if share % rows == 0 and share // rows >= pipeline:
                     yield Layout(
                         pipeline=pipeline,
@@ -335,6 +357,7 @@ def layouts(work: Workload, *, gpus: int, global_batch: int, device: Device) -> 
                         data=data,
                         rows=rows,
                         micro_batches=share // rows,
+                        shards=shards,
                     )
 
 

@@ -109,12 +109,12 @@ class SpeechTraining(FrozenCoreTraining):
         total, count = self.loss(batch)
         losses = {"loss": (total, count)}
         if self.compare_recordings:  # the same names on every rank, whatever its batch holds
-            nothing = torch.zeros_like(total), torch.zeros_like(count)
-            losses |= {"loss_shuffled": nothing, "loss_unshuffled": nothing}
-            if batch.recordings is not None and len(batch.recordings.rows) > 1:
-                exchanged = replace(batch, recordings=exchanged_recordings(batch.recordings))
-                losses["loss_shuffled"] = self.loss(exchanged)
-                losses["loss_unshuffled"] = total, count  # of the same batches
+            heard = batch.recordings
+            several = heard is not None and len(heard.rows) > 1
+            others = None if heard is None else exchanged_recordings(heard)
+            exchanged = replace(batch, recordings=others)
+            losses["loss_shuffled"] = self.compared_loss(exchanged, counts=several)
+            losses["loss_unshuffled"] = (total * several, count * several)  # of the same batches
         return losses
 
     def on_validation_epoch_end(self) -> None:

@@ -139,14 +139,17 @@ class VideoAdapterTraining(FrozenCoreTraining):
         total, count = self.loss(batch)
         losses = {"loss": (total, count)}
         if self.compare_clips:  # the same names on every rank, whatever its batch holds
-            names = ("loss_shuffled", "loss_disordered", "loss_without")
-            losses |= {name: (torch.zeros_like(total), torch.zeros_like(count)) for name in names}
             clips = batch.clips
-            if clips is not None and len(clips.rows) > 1:
-                others = exchanged_clips(clips)
-                losses["loss_shuffled"] = self.loss(replace(batch, clips=others))
-                losses["loss_disordered"] = self.loss(replace(batch, clips=disordered(clips)))
-                losses["loss_without"] = self.loss(replace(batch, clips=None, visible_clips=None))
+            several = clips is not None and len(clips.rows) > 1
+            others = None if clips is None else exchanged_clips(clips)
+            mixed = None if clips is None else disordered(clips)
+            compared = {
+                "loss_shuffled": replace(batch, clips=others),
+                "loss_disordered": replace(batch, clips=mixed),
+                "loss_without": replace(batch, clips=None, visible_clips=None),
+            }
+            for name, other in compared.items():
+                losses[name] = self.compared_loss(other, counts=several)
         return losses
 
     def work(self, batch: Batch) -> Work:

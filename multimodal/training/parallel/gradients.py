@@ -11,6 +11,8 @@ of the whole batch depends on who else has the parameter:
   stages;
 - the norms of queries and keys act on each tensor rank's own heads: summed over these;
 - a matrix that is cut, and whatever one stage has alone, is complete.
+
+What is cut over data ranks (`multimodal.training.parallel.sharding`) comes summed over these.
 """
 
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from multimodal.training.parallel.mesh import Mesh, Ranks
 
@@ -29,14 +32,27 @@ class Placed:
 
     name: str
     parameter: nn.Parameter
-    summed: Literal["", "plane", "pipeline", "tensor"]
+    """All of it, or the part that is here."""
+    summed: Literal["", "plane", "pipeline", "tensor"] = ""
     """Processes of the plane over which its gradient is spread; "" if each has all of it."""
-    cut_along: int | None
-    """Dimension along which tensor ranks have parts of it; None if each has the whole."""
-    in_all_stages: bool
-    """Whether every stage has a copy."""
-    owner: int = 0
-    """Data rank that steps it, and alone has its moments (ZeRO stage 1, arXiv 1910.02054)."""
+    whole: tuple[int, ...]
+    """Shape of all of it."""
+    start: tuple[int, ...]
+    """Where in the whole the part begins."""
+    owner: int | None = 0
+    """Data rank that steps it, and alone has its moments (ZeRO stage 1, arXiv 1910.02054); None if
+    each steps the part that it has."""
+    is_first: bool = True
+    """Whether of all processes with this part that are stepped it is this one that speaks for it.
+    """
+    sharded: nn.Parameter | None = None
+    """The model's own parameter, if data ranks have parts, of which ``parameter`` is the one here.
+    """
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part of a tensor that is here, in the same memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def owners(sizes: Sequence[int], number: int) -> list[int]:
@@ -56,6 +72,8 @@ def owners(sizes: Sequence[int], number: int) -> list[int]:
 def sum_gradients(placed: Sequence[Placed], mesh: Mesh) -> None:
     """Complete the gradients on their owners; a parameter that was not used gets one of 0."""
     for each in placed:
+        if each.sharded is not None and each.sharded.grad is not None:
+            each.parameter.grad, each.sharded.grad = local(each.sharded.grad), None
         if each.parameter.grad is None:
             each.parameter.grad = torch.zeros_like(each.parameter)
     for ranks in ("plane", "pipeline", "tensor"):
@@ -98,11 +116,9 @@ def _sum(placed: Sequence[Placed], ranks: Ranks, *, target: int | None = None) -
 def gradient_norm(placed: Sequence[Placed], mesh: Mesh, *, device: torch.device) -> Tensor:
     """Norm of the whole model's gradient, 0-d float32: each parameter counts once."""
     total = torch.zeros((), dtype=torch.float64, device=device)
-    for each in (each for each in placed if each.owner == mesh.data.rank):
+    for each in (each for each in placed if each.is_first):
         assert each.parameter.grad is not None
-        copies = mesh.pipeline.size if each.in_all_stages else 1
-        copies *= mesh.tensor.size if each.cut_along is None else 1
-        total += each.parameter.grad.float().square().sum(dtype=torch.float64) / copies
+        total += each.parameter.grad.float().square().sum(dtype=torch.float64)
     mesh.plane.sum(total)
     mesh.data.sum(total)
     return total.sqrt().float()

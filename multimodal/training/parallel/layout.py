@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
+import torch
 from torch import nn
 
 from language.errors import InputError
@@ -11,6 +12,7 @@ from language.next_token import NextTokenTraining
 from multimodal.model import MultimodalLlama
 from multimodal.training.parallel.gradients import Placed, owners
 from multimodal.training.parallel.mesh import Mesh
+from multimodal.training.parallel.sharding import own_shards, shard_weights
 from multimodal.training.parallel.tensor import PARTIAL, check_tensor, cut_matrices
 
 SENSES = (
@@ -35,15 +37,16 @@ def core_of(model: nn.Module) -> Llama:
     return core
 
 
-def check_training(training: NextTokenTraining, *, tensor: int) -> None:
-    """Refuse what cannot be laid out over the processes of a plane.
+def check_training(training: NextTokenTraining, *, tensor: int, shards: int) -> None:
+    """Refuse what cannot be laid out so that processes have parts of matrices.
 
     Raises:
         InputError: heads or widths that do not divide, or an optimizer of whole matrices.
     """
-    if tensor > 1 and training.optimizer_config.orthogonal:
+    if max(tensor, shards) > 1 and training.optimizer_config.orthogonal:
         raise InputError(
-            "optimizer.orthogonal", "Muon steps whole matrices: leave trainer.strategy.tensor at 1"
+            "optimizer.orthogonal",
+            "Muon steps whole matrices: leave trainer.strategy.tensor and shards at 1",
         )
     model = training.model
     core = core_of(model).config
@@ -84,38 +87,72 @@ def keep_stages(model: nn.Module, stages: Sequence[range], mine: Collection[int]
                         adapter.layers[layer] = Elsewhere()
 
 
-def lay_out(model: nn.Module, mesh: Mesh, stages: Sequence[range]) -> list[Placed]:
+def lay_out(
+    model: nn.Module,
+    mesh: Mesh,
+    stages: Sequence[range],
+    *,
+    device: torch.device,
+    shard_frozen: bool = True,
+) -> list[Placed]:
     """Leave of a model what this process needs, and say where what trains of it lies.
 
     Args:
         model: whole, with what trains chosen.
         mesh: of the processes.
         stages: blocks of every stage of the pipeline, which processes take in turn.
+        device: where the process's part goes.
+        shard_frozen: where weights are cut over data ranks, cut the frozen ones, too.
     """
     core = core_of(model)
     is_tied = core.head.weight is core.embedding.weight
     keep_stages(model, stages, range(mesh.pipeline.rank, len(stages), mesh.pipeline.size))
     prefix = "" if isinstance(model, MultimodalLlama) else "language."
     cut = cut_matrices(model, mesh.tensor, prefix=prefix)
+    if mesh.shard.size > 1:
+        units = [*core.blocks, *adapter_layers(model)]
+        shard_weights(model, units, mesh, frozen=shard_frozen)
+    model.to(device)
+    shards = own_shards(model, mesh)
     placed = []
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    owned_by = owners([parameter.numel() for _, parameter in trained], mesh.data.size)
-    for (name, parameter), owner in zip(trained, owned_by, strict=True):
+    kept_whole = [parameter.numel() for name, parameter in trained if name not in shards]
+    owned_by = iter(owners(kept_whole, mesh.data.size))
+    for name, parameter in trained:
         is_sense = any(fnmatchcase(name, pattern) for pattern in SENSES)
         is_table = is_tied and parameter is core.embedding.weight
         partial = any(fnmatchcase(name, pattern) for pattern in PARTIAL)
+        shard, along = shards.get(name), cut.get(name)
+        whole, start = list(parameter.shape), [0] * parameter.dim()
+        if along is not None:
+            start[along] = mesh.tensor.rank * whole[along]
+            whole[along] *= mesh.tensor.size
+        if shard is not None:
+            start[0] += shard.start
+        owner = next(owned_by) if shard is None else None
+        speaks = mesh.replica.rank == 0 if owner is None else mesh.data.rank == owner
         placed.append(
             Placed(
                 name=name,
-                parameter=parameter,
+                parameter=parameter if shard is None else shard.part,
                 summed="plane" if is_sense else "pipeline" if is_table
                 else "tensor" if partial else "",
-                cut_along=cut.get(name),
-                in_all_stages=is_sense or is_table,
+                whole=tuple(whole),
+                start=tuple(start),
                 owner=owner,
+                is_first=speaks
+                and not (mesh.pipeline.rank and (is_sense or is_table))
+                and not (mesh.tensor.rank and along is None),
+                sharded=None if shard is None else parameter,
             )
         )  # fmt: skip
     return placed
+
+
+def adapter_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers of a model's adapters, those elsewhere among them."""
+    adapters = [getattr(model, name, None) for name in ("image_adapter", "video_adapter")]
+    return [layer for adapter in adapters if adapter is not None for layer in adapter.layers]
 
 
 def depends_on_training(model: nn.Module, stages: Sequence[range]) -> tuple[list[bool], bool]:

@@ -1,12 +1,12 @@
 """Training state in pieces, which any layout can be resumed from.
 
 Each process writes what it alone has of the weights that train and of the optimizer's moments, as
-safetensors: whole tensors, or equal parts of them along one dimension. A process that resumes reads
-of all files what its own place in its own layout needs.
+safetensors: whole tensors, or rectangular parts of them. A process that resumes reads of all files
+what its own place in its own layout needs.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -26,18 +26,16 @@ WEIGHT = "weight"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
-    """Which part of a tensor a piece is."""
+class Piece:
+    """Where a part of a tensor lies."""
 
-    along: int | None
-    """Dimension along which it is cut; None if it is whole."""
-    part: int = 0
-    parts: int = 1
-
-    def within(self, size: int) -> range:
-        """Entries of a dimension of ``size`` that the part has."""
-        share = size // self.parts
-        return range(self.part * share, (self.part + 1) * share)
+    path: Path
+    whole: tuple[int, ...]
+    """Shape of the whole tensor."""
+    start: tuple[int, ...]
+    """Where in the whole the part begins."""
+    shape: tuple[int, ...]
+    """Of the part."""
 
 
 def file_name(mesh: Mesh) -> str:
@@ -46,29 +44,29 @@ def file_name(mesh: Mesh) -> str:
 
 
 def own_pieces(
-    placed: list[Placed], optimizer: Optimizer | None, mesh: Mesh
-) -> Iterator[tuple[str, Tensor, Cut]]:
-    """What this process writes: nothing that another one has, too."""
-    for each in placed:
-        if each.owner != mesh.data.rank:
-            continue
-        if each.in_all_stages and mesh.pipeline.rank:
-            continue
-        if each.cut_along is None and mesh.tensor.rank:
-            continue
+    placed: list[Placed], optimizer: Optimizer | None
+) -> Iterator[tuple[str, Tensor, tuple[int, ...], tuple[int, ...]]]:
+    """What this process writes, and nothing that another one has, too.
+
+    Gives key, tensor, shape of the whole and place in it.
+    """
+    for each in (each for each in placed if each.is_first):
         for kind, tensor in _tensors(each, optimizer).items():
-            yield f"{kind}/{each.name}", tensor, _cut(each, tensor, mesh)
+            key = f"{kind}/{each.name}"
+            if _is_like(tensor, each):
+                if tensor.numel():
+                    yield key, tensor, each.whole, each.start
+            elif not any(each.start):  # a number of steps: the first part's is every part's
+                yield key, tensor, tuple(tensor.shape), (0,) * tensor.dim()
 
 
-def write_pieces(
-    file: BinaryIO, placed: list[Placed], optimizer: Optimizer | None, mesh: Mesh
-) -> None:
+def write_pieces(file: BinaryIO, placed: list[Placed], optimizer: Optimizer | None) -> None:
     """Write this process's file."""
-    tensors, cuts = {}, {}
-    for key, tensor, cut in own_pieces(placed, optimizer, mesh):
+    tensors, places = {}, {}
+    for key, tensor, whole, start in own_pieces(placed, optimizer):
         tensors[key] = tensor.detach().cpu().contiguous().clone()
-        cuts[key] = [cut.along, cut.part, cut.parts]
-    file.write(save(tensors, metadata={"cuts": json.dumps(cuts)}))
+        places[key] = [list(whole), list(start)]
+    file.write(save(tensors, metadata={"places": json.dumps(places)}))
 
 
 class Pieces:
@@ -81,7 +79,7 @@ class Pieces:
             InputError: no pieces, or damaged ones.
         """
         self.directory = directory
-        self._where: dict[str, list[tuple[Path, Cut]]] = {}
+        self._found: dict[str, list[Piece]] = {}
         files = sorted(directory.glob("pieces-*.safetensors"))
         if not files:
             raise InputError(directory, "holds no pieces: it is the state of another strategy")
@@ -89,9 +87,14 @@ class Pieces:
             try:
                 with safe_open(path, "pt") as file:
                     metadata = file.metadata() or {}
-                    for key, (along, part, parts) in json.loads(metadata["cuts"]).items():
-                        cut = Cut(along=along, part=part, parts=parts)
-                        self._where.setdefault(key, []).append((path, cut))
+                    for key, (whole, start) in json.loads(metadata["places"]).items():
+                        shape = tuple(file.get_slice(key).get_shape())
+                        if not len(whole) == len(start) == len(shape):
+                            raise ValueError(f"no place for {key}")
+                        piece = Piece(
+                            path=path, whole=tuple(whole), start=tuple(start), shape=shape
+                        )
+                        self._found.setdefault(key, []).append(piece)
             except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
                 raise InputError(path, f"damaged: {error}") from None
 
@@ -99,65 +102,92 @@ class Pieces:
     def names(self) -> list[str]:
         """Parameters that were trained."""
         prefix = f"{WEIGHT}/"
-        return sorted(key.removeprefix(prefix) for key in self._where if key.startswith(prefix))
+        return sorted(key.removeprefix(prefix) for key in self._found if key.startswith(prefix))
 
     def kinds(self, name: str) -> list[str]:
         """What there is of a parameter beside its weight."""
         suffix = f"/{name}"
-        found = (key.removesuffix(suffix) for key in self._where if key.endswith(suffix))
+        found = (key.removesuffix(suffix) for key in self._found if key.endswith(suffix))
         return sorted(kind for kind in found if kind != WEIGHT and "/" not in kind)
 
-    def read(self, key: str, wanted: Cut) -> Tensor:
-        """A tensor, or the part of it that is wanted.
+    def whole(self, key: str) -> tuple[int, ...]:
+        """Shape of a whole tensor.
+
+        Raises:
+            InputError: it is not there.
+        """
+        if key not in self._found:
+            raise InputError(self.directory, f"lacks {key}")
+        return self._found[key][0].whole
+
+    def read(
+        self,
+        key: str,
+        *,
+        start: Sequence[int] | None = None,
+        shape: Sequence[int] | None = None,
+    ) -> Tensor:
+        """A tensor, or the part of it that begins at ``start`` and has ``shape``.
 
         Raises:
             InputError: it is not there, or not all of it.
         """
-        found = self._where.get(key, [])
-        if not found:
-            raise InputError(self.directory, f"lacks {key}")
-        along = next((cut.along for _, cut in found if cut.along is not None), wanted.along)
-        if along is None:
-            return _slice(found[0][0], key, None, range(0))
-        by_start = sorted(found, key=lambda each: each[1].part)
-        sizes = [_size(path, key, along) for path, _ in by_start]
-        total = sum(sizes)
-        if by_start[0][1].parts != len(by_start) or total % wanted.parts:
-            raise InputError(self.directory, f"holds not all of {key}, or parts of other sizes")
-        inside = Cut(along=along, part=wanted.part, parts=wanted.parts).within(total)
-        pieces, start = [], 0
-        for (path, _), size in zip(by_start, sizes, strict=True):
-            first, last = max(inside.start, start), min(inside.stop, start + size)
-            if first < last:
-                pieces.append(_slice(path, key, along, range(first - start, last - start)))
-            start += size
-        return torch.cat(pieces, dim=along) if len(pieces) > 1 else pieces[0]
+        whole = self.whole(key)
+        start = [0] * len(whole) if start is None else start
+        shape = whole if shape is None else shape
+        wanted = [range(first, first + size) for first, size in zip(start, shape, strict=True)]
+        out, copied = None, 0
+        for piece in self._found[key]:
+            there = [
+                range(first, first + size)
+                for first, size in zip(piece.start, piece.shape, strict=True)
+            ]
+            both = [
+                range(max(a.start, b.start), min(a.stop, b.stop))
+                for a, b in zip(wanted, there, strict=True)
+            ]
+            if not all(both):
+                continue
+            part = _slice(piece.path, key, both, there)
+            if out is None:
+                out = torch.empty(tuple(shape), dtype=part.dtype)
+            out[_slices(both, wanted)] = part
+            copied += part.numel()
+        size = torch.Size(shape).numel()
+        if copied != size:
+            raise InputError(self.directory, f"holds not all of {key}, or some of it twice")
+        return torch.empty(tuple(shape)) if out is None else out
 
 
-def read_pieces(
-    pieces: Pieces, placed: list[Placed], optimizer: Optimizer | None, mesh: Mesh
-) -> None:
+def read_pieces(pieces: Pieces, placed: list[Placed], optimizer: Optimizer | None) -> None:
     """Fill what this process trains, and its optimizer's moments.
 
     Raises:
         InputError: something is missing, or of another shape.
     """
+    stepped = {
+        parameter
+        for group in (optimizer.param_groups if optimizer is not None else ())
+        for parameter in group["params"]
+    }
     for each in placed:
-        parameter = each.parameter
-        value = pieces.read(f"{WEIGHT}/{each.name}", _cut(each, parameter, mesh))
-        if value.shape != parameter.shape:
+        parameter, weight = each.parameter, f"{WEIGHT}/{each.name}"
+        whole = pieces.whole(weight)
+        if whole != each.whole:
             raise InputError(
-                pieces.directory,
-                f"{each.name} is {list(value.shape)}, this run's {list(parameter.shape)}",
+                pieces.directory, f"{each.name} is {list(whole)}, this run's {list(each.whole)}"
             )
         with torch.no_grad():
-            parameter.copy_(value)
-        if optimizer is not None and each.owner == mesh.data.rank:
+            parameter.copy_(pieces.read(weight, start=each.start, shape=parameter.shape))
+        if optimizer is not None and parameter in stepped:
             state = optimizer.state[parameter]
             for kind in pieces.kinds(each.name):
                 key = f"{kind}/{each.name}"
-                whole = pieces.read(key, Cut(along=None)) if kind == "step" else None
-                value = pieces.read(key, _cut(each, parameter, mesh)) if whole is None else whole
+                value = (
+                    pieces.read(key, start=each.start, shape=parameter.shape)
+                    if pieces.whole(key) == each.whole
+                    else pieces.read(key)
+                )
                 # The fused optimizer takes moments to lie in memory as their parameter does.
                 state[kind] = value.to(parameter.device).contiguous()
 
@@ -170,20 +200,20 @@ def _tensors(each: Placed, optimizer: Optimizer | None) -> Mapping[str, Tensor]:
     return tensors
 
 
-def _cut(each: Placed, tensor: Tensor, mesh: Mesh) -> Cut:
-    if each.cut_along is None or tensor.shape != each.parameter.shape:
-        return Cut(along=None)
-    return Cut(along=each.cut_along, part=mesh.tensor.rank, parts=mesh.tensor.size)
+def _is_like(tensor: Tensor, each: Placed) -> bool:
+    """Whether a tensor has a value for each weight."""
+    return tensor.shape == each.parameter.shape
 
 
-def _size(path: Path, key: str, along: int) -> int:
+def _slice(path: Path, key: str, inside: Sequence[range], there: Sequence[range]) -> Tensor:
     with safe_open(path, "pt") as file:
-        return file.get_slice(key).get_shape()[along]
-
-
-def _slice(path: Path, key: str, along: int | None, inside: range) -> Tensor:
-    with safe_open(path, "pt") as file:
-        if along is None:
+        if not there:
             return file.get_tensor(key)
-        whole = [slice(None)] * along
-        return file.get_slice(key)[tuple([*whole, slice(inside.start, inside.stop)])]
+        return file.get_slice(key)[_slices(inside, there)]
+
+
+def _slices(inside: Sequence[range], outer: Sequence[range]) -> tuple[slice, ...]:
+    """``inside`` as places in ``outer``."""
+    return tuple(
+        slice(a.start - b.start, a.stop - b.start) for a, b in zip(inside, outer, strict=True)
+    )

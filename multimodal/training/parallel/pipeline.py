@@ -24,6 +24,8 @@ from torch.distributed.pipelining import (
 from language.errors import InputError
 from language.next_token import IGNORED, NextTokenTraining
 from multimodal.batch import Batch
+from multimodal.model import MultimodalLlama
+from multimodal.training.parallel.media import agreed_number, with_blank_media
 from multimodal.training.parallel.mesh import Mesh
 from multimodal.training.parallel.micro_batches import split
 
@@ -117,14 +119,19 @@ class Pipeline:
         Raises:
             InputError: the rows do not divide into micro-batches.
         """
-        rows = len(batch.tokens)
+        rows, model = len(batch.tokens), self.training.model
         if backward and rows % self.micro_batches:
             raise InputError(
                 "trainer.strategy.micro_batches",
                 f"the {rows} rows of a data rank's batch do not divide into {self.micro_batches}",
             )
         number = self.micro_batches if backward else _divisor(rows, self.micro_batches)
+        shares_weights = self.mesh.shard.size > 1
+        if shares_weights and not backward:
+            number = agreed_number(number, self.mesh.data, batch.tokens.device)
         batches = split(batch, number)
+        if shares_weights and isinstance(model, MultimodalLlama):
+            batches = with_blank_media(batches, model.config, self.mesh.data)
         own, sensed = self._sense(batches, backward=backward)
         for stage in self.mine.values():
             stage.batches, stage.sensed = batches, sensed

@@ -49,9 +49,7 @@ def save_together(
         if is_first:
             facts[FILE] = add_file(directory, FILE, lambda file: torch.save(checkpoint, file))
         name = file_name(mesh)
-        facts[name] = add_file(
-            directory, name, lambda file: write_pieces(file, placed, optimizer, mesh)
-        )
+        facts[name] = add_file(directory, name, lambda file: write_pieces(file, placed, optimizer))
         return facts
 
     _together(directory, lambda: begin_state(directory) if is_first else None)
@@ -65,7 +63,6 @@ def load_together(
     check: Callable[[dict[str, Any]], None],
     placed: list[Placed],
     optimizer: Optimizer | None,
-    mesh: Mesh,
 ) -> dict[str, Any]:
     """Read of a state what this process needs; gives the rest of it.
 
@@ -74,7 +71,6 @@ def load_together(
         check: refuses the state of another run, before anything is overwritten.
         placed: what trains on this process.
         optimizer: steps some of it.
-        mesh: of the processes.
 
     Raises:
         InputError: it is not whole, or another run's.
@@ -92,7 +88,7 @@ def load_together(
     checkpoint = torch.load(directory / FILE, map_location="cpu", weights_only=True)
     checkpoint["state_dict"] = {f"model.{name}": None for name in pieces.names}
     check(checkpoint)
-    read_pieces(pieces, placed, optimizer, mesh)
+    read_pieces(pieces, placed, optimizer)
     return checkpoint
 
 

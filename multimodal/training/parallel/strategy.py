@@ -62,6 +62,8 @@ class MeshStrategy(DDPStrategy):
         schedule: ScheduleName = "1f1b",
         stages_per_rank: int = 1,
         encoders: Placement = "spread",
+        shards: int = 1,
+        shard_frozen: bool = True,
         timeout_minutes: float = 30.0,
         process_group_backend: str | None = None,
         start_method: Literal["popen", "spawn", "fork", "forkserver"] = "popen",
@@ -77,6 +79,11 @@ class MeshStrategy(DDPStrategy):
             stages_per_rank: how many stages these have.
             encoders: where pictures, clips and recordings are encoded: on the processes of a
                 pipeline in turn, or all on the first.
+            shards: data ranks over which the weights of the core's blocks and of adapter layers are
+                cut, to be put together where they are used (FSDP); with fewer than all data ranks
+                the others have copies (HSDP).
+            shard_frozen: cut frozen weights, too; without it they are whole on all data ranks and
+                nothing of them is sent, where memory allows it.
             timeout_minutes: after which a process that waits for another gives up.
             process_group_backend: of torch.distributed; NCCL on GPUs and gloo elsewhere by default.
             start_method: how processes are started where no launcher did.
@@ -89,6 +96,7 @@ class MeshStrategy(DDPStrategy):
         self.pipeline, self.tensor, self.schedule = pipeline, tensor, schedule
         self.micro_batches = micro_batches or max(1, 2 * pipeline * (pipeline > 1))
         self.stages_per_rank, self.encoders = stages_per_rank, encoders
+        self.shards, self.shard_frozen = shards, shard_frozen
         self.placed: list[Placed] = []
         """What trains on this process."""
 
@@ -104,6 +112,7 @@ class MeshStrategy(DDPStrategy):
             world_size=self.num_nodes * self.num_processes,
             pipeline=self.pipeline,
             tensor=self.tensor,
+            shards=self.shards,
         )
         super()._configure_launcher()
 
@@ -148,14 +157,16 @@ class MeshStrategy(DDPStrategy):
             )
         callbacks = module.trainer.callbacks  # type: ignore[attr-defined]
         averages = any(isinstance(each, CheckpointAveraging) for each in callbacks)
-        if averages and self.pipeline * self.tensor > 1:
+        if averages and self.pipeline * self.tensor * self.shards > 1:
             raise InputError(
                 "trainer.callbacks",
                 "CheckpointAveraging keeps no averages in states that processes have parts of: "
-                "leave trainer.strategy.pipeline and tensor at 1",
+                "leave trainer.strategy.pipeline, tensor and shards at 1",
             )
         super().setup_environment()
-        self.mesh: Mesh = make_mesh(self.root_device, pipeline=self.pipeline, tensor=self.tensor)
+        self.mesh: Mesh = make_mesh(
+            self.root_device, pipeline=self.pipeline, tensor=self.tensor, shards=self.shards
+        )
 
     @contextmanager
     def tensor_init_context(self, empty_init: bool | None = None) -> Iterator[None]:
@@ -188,7 +199,8 @@ class MeshStrategy(DDPStrategy):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, SampleData) or data.batch_key != "batch_size":
             return
-        parts = self.mesh.data.size * (self.micro_batches if self.mesh.plane.size > 1 else 1)
+        cuts = self.mesh.plane.size > 1 or self.mesh.shard.size > 1
+        parts = self.mesh.data.size * (self.micro_batches if cuts else 1)
         if data.batch_size % parts:
             raise InputError(
                 "data.batch_size",
@@ -201,23 +213,31 @@ class MeshStrategy(DDPStrategy):
         self._keep_part(training)
         if self.mesh.data.size > 1:
             training.is_whole = False
-            training.stepped = {p.name for p in self.placed if p.owner == self.mesh.data.rank}
+            training.stepped = {
+                p.name: p.parameter
+                for p in self.placed
+                if p.owner is None or p.owner == self.mesh.data.rank
+            }
 
     def _keep_part(self, training: NextTokenTraining) -> None:
         mesh, model = self.mesh, training.model
         # Patterns that match nothing are refused here, where all names are known.
         parameter_groups(training.trainable(), training.optimizer_config)
-        training.is_whole = mesh.plane.size == 1
+        device = self.root_device
+        training.is_whole = mesh.plane.size == mesh.shard.size == 1
         if training.is_whole:
-            self.placed = lay_out(model, mesh, [range(core_of(model).config.num_layers)])
+            whole = range(core_of(model).config.num_layers)
+            self.placed = lay_out(model, mesh, [whole], device=device)
             return
-        check_training(training, tensor=mesh.tensor.size)
+        check_training(training, tensor=mesh.tensor.size, shards=mesh.shard.size)
         split = split_model(model, mesh.pipeline.size * self.stages_per_rank)
         if self.global_rank == 0 and mesh.pipeline.size > 1:
             announce(split.describe())
         needs_gradient, senses_train = depends_on_training(model, split.stages)
         dim = core_of(model).config.dim
-        self.placed = lay_out(model, mesh, split.stages)
+        self.placed = lay_out(
+            model, mesh, split.stages, device=device, shard_frozen=self.shard_frozen
+        )
         training.pipeline = Pipeline(
             training,
             mesh,
@@ -299,7 +319,7 @@ class MeshStrategy(DDPStrategy):
         directory = Path(self.broadcast(str(checkpoint_path)))
         assert self.lightning_module is not None
         check = self.lightning_module.on_load_checkpoint
-        return load_together(directory, check, self.placed, self._optimizer, self.mesh)
+        return load_together(directory, check, self.placed, self._optimizer)
 
     @property
     def _optimizer(self) -> Optimizer | None:
@@ -310,7 +330,7 @@ class MeshStrategy(DDPStrategy):
         whole = self.whole_weights()
         if self.global_rank == 0:
             assert isinstance(training, NextTokenTraining)
-            if self.mesh.plane.size == 1:
+            if self.mesh.plane.size == self.mesh.shard.size == 1:
                 training.export(directory)
             else:
                 part, training.model = training.model, training.build_model()
@@ -323,19 +343,18 @@ class MeshStrategy(DDPStrategy):
 
     def whole_weights(self) -> dict[str, Tensor]:
         """What trains, whole and by name, on the first process; the others get nothing."""
-        if self.mesh.data.rank:
-            return {}
-        own = {p.name: (p.cut_along, p.parameter.detach().cpu()) for p in self.placed}
-        plane = self.mesh.plane
-        parts: list[Any] | None = [None] * plane.size if plane.rank == 0 else None
-        dist.gather_object(own, parts, dist.get_global_rank(plane.group, 0), group=plane.group)
+        own = [
+            (each.name, each.whole, each.start, each.parameter.detach().cpu())
+            for each in self.placed
+            if each.is_first
+        ]
+        every: list[Any] | None = [None] * self.world_size if self.global_rank == 0 else None
+        dist.gather_object(own, every)
         whole: dict[str, Tensor] = {}
-        for stage in range(self.mesh.pipeline.size if parts is not None else 0):
-            assert parts is not None
-            ranks = parts[stage * self.tensor : (stage + 1) * self.tensor]
-            for name, (along, first) in ranks[0].items():
-                cut = [rank[name][1] for rank in ranks]
-                whole[name] = first if along is None else torch.cat(cut, dim=along)
+        for name, shape, start, part in (each for some in every or () for each in some):
+            tensor = whole.setdefault(name, torch.empty(shape, dtype=part.dtype))
+            place = [slice(a, a + size) for a, size in zip(start, part.shape, strict=True)]
+            tensor[tuple(place)] = part
         return whole
 
     def reduce(

@@ -11,9 +11,9 @@ from benchmarks.h100 import IMAGE, VARIANTS, sizes, some_rows
 from multimodal.cli import main
 from multimodal.config import MULTIMODAL_CONFIGS
 from multimodal.model import MultimodalLlama
+from multimodal.training.devices import DEVICES
 from multimodal.training.flops import Trained, step_work
 from multimodal.training.planner import (
-    DEVICES,
     Layout,
     Sample,
     forecast,
@@ -98,7 +98,27 @@ def test_the_paper_s_sizes():
     fits, others = plan(work, gpus=8, global_batch=256, device=DEVICES["h100"])
     assert not fits and others
     more = plan(work, gpus=512, global_batch=16_384, device=DEVICES["h100"])[0]
-    assert more and all(f.layout.pipeline > 1 for f in more)
+    whole = [f for f in more if f.layout.shards == 1]
+    assert whole and all(f.layout.pipeline > 1 for f in whole)
+
+
+def test_cutting_weights_over_data_ranks_saves_memory_and_costs_messages():
+    work = workload(MULTIMODAL_CONFIGS["8b"], ("image_adapter.*",), Sample())
+    whole, cut = (
+        forecast(
+            work,
+            Layout(pipeline=1, tensor=1, data=8, rows=4, micro_batches=1, shards=shards),
+            DEVICES["h100"],
+        )
+        for shards in (1, 8)
+    )
+    walk = 2 * work.frozen["walk"] + 10 * work.trained["walk"]
+    spared = sum(whole.memory[kind] - cut.memory[kind] for kind in ("frozen", "trained"))
+    assert spared == pytest.approx(walk * 7 / 8)
+    assert 0 < cut.memory["together"] < spared
+    assert cut.memory["moments"] == pytest.approx(whole.memory["moments"])
+    assert whole.parts["shards"] == 0 < cut.parts["shards"]
+    assert cut.parts["data"] < whole.parts["data"]
 
 
 def test_the_command(capsys):

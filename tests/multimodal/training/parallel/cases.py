@@ -1,5 +1,6 @@
 """The trainings that are run under layouts: pictures, clips, recordings, and a core on text."""
 
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from multimodal.batch import Batch
 from multimodal.training.checkpoints import Checkpoints
 from multimodal.training.faulty_steps import FaultySteps
 from multimodal.training.parallel import MeshStrategy
+from multimodal.training.parallel.gradients import local
 from multimodal.training.parallel.micro_batches import split
 from tests.multimodal.training.conftest import TOKENIZER
 from tests.multimodal.training.fakes import (
@@ -84,7 +86,9 @@ class Whole(Recorder):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         parameters = list(pl_module.model.named_parameters())
-        self.frozen = {name: p.detach().clone() for name, p in parameters if not p.requires_grad}
+        self.frozen = {
+            name: local(p.detach()).clone() for name, p in parameters if not p.requires_grad
+        }
         trained = {name for name, p in parameters if p.requires_grad}
         assert trained == {placed.name for placed in trainer.strategy.placed}
         wanted = self.case.train or ("image_*", "extra_*", "video_*", "speech_*")
@@ -94,7 +98,7 @@ class Whole(Recorder):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         now = dict(pl_module.model.named_parameters())
         for name, before in self.frozen.items():
-            assert torch.equal(now[name], before) and now[name].grad is None, name
+            assert torch.equal(local(now[name]), before) and now[name].grad is None, name
         stepped = [p for group in trainer.optimizers[0].param_groups for p in group["params"]]
         assert all(parameter.requires_grad for parameter in stepped)
         assert isinstance(trainer.strategy, MeshStrategy)
@@ -112,6 +116,7 @@ def module_of(case: Case, folder: Path) -> NextTokenTraining:
         module.optimizer_config = OPTIMIZER
         if case.train:
             module.patterns = case.train
+        module.parts = replace(module.parts, activation_checkpointing=case.checkpointing)
         return module
     from language.config import LlamaConfig
 
@@ -120,6 +125,7 @@ def module_of(case: Case, folder: Path) -> NextTokenTraining:
         core=LlamaConfig(
             vocab_size=300, dim=32, num_layers=4, num_heads=4, num_kv_heads=2, ffn_dim=48,
             max_positions=64, tied_embeddings="tied" in case.name,
+            activation_checkpointing=case.checkpointing,
         ),
         tokenizer=str(folder / "core"),
         optimizer=OPTIMIZER,

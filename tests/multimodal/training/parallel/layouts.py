@@ -30,6 +30,8 @@ class Case:
     train: tuple[str, ...] = ()
     """Patterns of what trains; by default the training's own."""
     precision: str = "32-true"
+    checkpointing: bool = False
+    """Whether blocks are recomputed in the backward pass."""
     save: bool = False
     """Whether a state is saved after every step."""
     resume: str = ""
@@ -49,7 +51,7 @@ class Outcome:
     weights: dict[str, torch.Tensor]
 
 
-def run(cases: list[Case], folder: Path, *, timeout: float = 500) -> dict[str, Outcome]:
+def run(cases: list[Case], folder: Path, *, timeout: float = 100) -> dict[str, Outcome]:
     """Run all cases in a program of its own, which starts processes for each."""
     (folder / "cases.json").write_text(json.dumps([asdict(case) for case in cases]))
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PL_")}

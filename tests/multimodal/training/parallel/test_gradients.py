@@ -67,6 +67,6 @@ class Halves:
 def test_gradients_of_bfloat16_are_summed_in_float32():
     parameter = torch.nn.Parameter(torch.zeros(3, dtype=torch.bfloat16))
     parameter.grad = torch.tensor([1.0, 2.0, -3.0], dtype=torch.bfloat16)
-    placed = Placed(name="x", parameter=parameter, summed="", cut_along=None, in_all_stages=False)
+    placed = Placed(name="x", parameter=parameter, whole=(3,), start=(0,))
     gradients._sum([placed], Halves())
     assert parameter.grad.tolist() == [64.0, 128.0, -192.0]

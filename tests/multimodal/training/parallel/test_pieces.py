@@ -1,5 +1,6 @@
 """States are whole under every layout: written by one, gone on with by another."""
 
+import itertools
 import shutil
 from pathlib import Path
 
@@ -8,12 +9,20 @@ import torch
 from safetensors.torch import load_file
 
 from language.errors import InputError
-from multimodal.training.parallel.pieces import Cut, Pieces
+from multimodal.training.parallel.pieces import Pieces
 from tests.multimodal.training.parallel.layouts import Case, run
 from tests.multimodal.training.parallel.test_layouts import LAYOUTS
 from tests.multimodal.training.test_ranks import write_parts
 
-ORDER = [("pp2-tp2", "dp2"), ("dp2", "one"), ("one", "pp2-tp2"), ("pp2-tp2", "tp2")]
+ORDER = [
+    ("pp2-tp2", "dp2"),
+    ("dp2", "one"),
+    ("one", "pp2-tp2"),
+    ("pp2-tp2", "tp2"),
+    ("one", "pp2-fsdp2"),
+    ("pp2-fsdp2", "fsdp2-tp2"),
+    ("fsdp2-tp2", "hsdp"),
+]
 
 
 def case(kind: str, layout: str, name: str, **more) -> Case:
@@ -46,20 +55,31 @@ def test_another_layout_goes_on_as_the_first_would_have(core, encoder, tmp_path:
     names = {f"exp_avg/{name}" for name in found["dp2"].weights}
     assert names == {key for some in held for key in some if key.startswith("exp_avg/")}
 
+    # Of a matrix that is cut both ways each process writes its own quarter.
+    quarters = sorted((tmp_path / "fsdp2-tp2" / "checkpoints" / "step-1").glob("pieces-*"))
+    name = next(n for n in found["dp2"].weights if n.endswith("attention.output.weight"))
+    rows, columns = found["dp2"].weights[name].shape
+    for part in map(load_file, quarters):
+        assert part[f"exp_avg/{name}"].shape == (rows // 2, columns // 2)
+    assert len(quarters) == 4
+
     folder = tmp_path / "pp2-tp2" / "checkpoints" / "step-1"
     pieces = Pieces(folder)
     assert sorted(found["pp2-tp2"].weights) == pieces.names
     name = next(n for n in pieces.names if n.endswith("attention.query.weight"))
     key = f"weight/{name}"
-    whole = pieces.read(key, Cut(along=None))
-    quarters = [pieces.read(key, Cut(along=0, part=part, parts=4)) for part in range(4)]
-    assert torch.equal(torch.cat(quarters), whole)
+    whole = pieces.read(key)
+    rows, columns = whole.shape
+    for top, left in itertools.product((0, 5, rows // 2 - 1), (0, 3)):
+        shape = (rows - top - 1, columns - left)
+        inner = pieces.read(key, start=(top, left), shape=shape)
+        assert torch.equal(inner, whole[top : rows - 1, left:])
 
     lacking = tmp_path / "lacking"
     shutil.copytree(folder, lacking)
     (lacking / "pieces-00001.safetensors").unlink()
     with pytest.raises(InputError, match="holds not all of"):
-        Pieces(lacking).read(key, Cut(along=None))
+        Pieces(lacking).read(key)
     (lacking / "pieces-00000.safetensors").write_bytes(b"no tensors")
     with pytest.raises(InputError, match="damaged"):
         Pieces(lacking)

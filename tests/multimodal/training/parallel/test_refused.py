@@ -43,6 +43,8 @@ def refused(config: Path, strategy: dict, *words: str, devices: int = 1) -> str:
     [
         ({"pipeline": 2}, 3, "3 processes do not divide into pipeline 2 x tensor 1"),
         ({"tensor": 4}, 4, "4 tensor ranks do not divide the 2 key and value heads of the core"),
+        ({"shards": 2}, 3, "3 data ranks do not divide into 2 shards"),
+        ({"pipeline": 2, "shards": 2}, 2, "1 data ranks do not divide into 2 shards"),
         ({"pipeline": 5, "micro_batches": 6}, 5, "4 blocks are too few for 5 stages"),
         ({"pipeline": 2, "micro_batches": 4}, 2, "6 rows do not divide into 1 data ranks x 4"),
         ({"pipeline": 2, "micro_batches": 1}, 2, "schedule 1f1b needs micro_batches for all 2"),
@@ -59,6 +61,8 @@ def test_averages_and_losses_that_are_no_walk(config):  # noqa: F811
     settings["trainer"]["callbacks"] = averaging
     config.write_text(yaml.safe_dump(settings))
     assert "CheckpointAveraging" in refused(config, {"tensor": 2, "micro_batches": 2}, devices=2)
+    config.write_text(yaml.safe_dump(settings))
+    assert "CheckpointAveraging" in refused(config, {"shards": 2}, devices=2)
     warm_up = "multimodal.training.warm_up.SpeechWarmUp"
     encoder = settings["model"]["init_args"]["parts"]
     settings = {
