@@ -51,17 +51,19 @@ class Llama(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw fresh weights: normal, by fan-in, the residual's writers smaller with depth."""
-        depth = (2 * self.config.num_layers) ** -0.5
         for name, parameter in self.named_parameters():
-            if parameter.dim() == 1:
-                nn.init.ones_(parameter)
-            elif name == "embedding.weight":
-                nn.init.normal_(parameter, std=0.02)
-            else:
-                writes = name.endswith(("output.weight", "down.weight"))
-                nn.init.normal_(
-                    parameter, std=parameter.shape[1] ** -0.5 * (depth if writes else 1)
-                )
+            self.draw(name, parameter)
+
+    def draw(self, name: str, tensor: Tensor, *, generator: torch.Generator | None = None) -> None:
+        """Draw fresh values for the parameter ``name``, in place."""
+        if tensor.dim() == 1:
+            nn.init.ones_(tensor)
+        elif name == "embedding.weight":
+            nn.init.normal_(tensor, std=0.02, generator=generator)
+        else:
+            writes = name.endswith(("output.weight", "down.weight"))
+            depth = (2 * self.config.num_layers) ** -0.5 if writes else 1.0
+            nn.init.normal_(tensor, std=depth * tensor.shape[1] ** -0.5, generator=generator)
 
     def forward(
         self,

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from language.draft import Draft
 from language.optimization import AdamWConfig, ScheduleConfig
 from language.training import Training
 
@@ -48,15 +49,30 @@ class NextTokenTraining(Training):
     def __init__(self, *, optimizer: AdamWConfig, schedule: ScheduleConfig) -> None:
         """Begin with nothing gathered."""
         super().__init__(optimizer=optimizer, schedule=schedule)
+        self.draft: Draft[Any] | None = None
+        """What the model was made from."""
+        self.fills_model = True
+        """Whether the whole model is read here, and not by the strategy, in parts."""
         self.pipeline: Pipeline | None = None
         """Computes the loss, and in training its gradient, where several processes work on a row.
         """
         self._total = self._count = torch.zeros(())
         self._measured: dict[str, Tensor] = {}
 
-    def build_model(self) -> nn.Module:
-        """The whole model as the run begins with it; what trains is then loaded into it."""
+    def draft_model(self) -> Draft[Any]:
+        """The model as the run begins with it, before it takes memory."""
         raise NotImplementedError
+
+    def whole_model(self) -> nn.Module:
+        """The model again, as far as :meth:`export` reads it; what trained is then put into it."""
+        return self.draft_model().fill()
+
+    def take(self, draft: Draft[Any]) -> None:
+        """Make the drafted model this run's, and fill it, unless the strategy does in parts."""
+        if self.global_rank == 0:  # it reads much
+            draft.check()
+        self.draft = draft
+        self.model = draft.fill() if self.fills_model else draft.model
 
     def sense(self, batch: Any) -> dict[Any, Tensor]:
         """What is computed of a batch's media before its text is read, by medium."""

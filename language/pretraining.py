@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from language.checkpoint import open_llama, save_llama
 from language.config import LlamaConfig
+from language.draft import Draft, fresh
 from language.errors import InputError
 from language.flops import Work, causal_pairs, core_flops, document_lengths
 from language.model import Llama
 from language.next_token import NextTokenTraining, next_token_loss
 from language.optimization import AdamWConfig, ScheduleConfig
 from language.tokenizer import load_tokenizer
-from language.weights import fill
 
 
 class TextBatch(Protocol):
@@ -70,7 +70,7 @@ class LanguagePretraining(NextTokenTraining):
         self.embedding_noise = embedding_noise
         self._num_noised = 0
 
-    def build_model(self) -> Llama:
+    def draft_model(self) -> Draft[Llama]:
         """The core, with fresh weights or those of ``start``.
 
         Raises:
@@ -82,30 +82,26 @@ class LanguagePretraining(NextTokenTraining):
                 self.tokenizer,
                 f"has {size} tokens, but model.core.vocab_size is {self.core.vocab_size}",
             )
-        if self.start is None:
+        with torch.device("meta"):
             model = Llama(self.core)
-            model.reset_parameters()
-        else:
-            with torch.device("meta"):
-                model = Llama(self.core)
-            fill(model, open_llama(Path(self.start))[1], dtype=torch.float32)
-        return model
+        stored = fresh(model) if self.start is None else open_llama(Path(self.start))[1]
+        return Draft(model=model, sources=stored)
 
     def configure_model(self) -> None:
         """Build the core.
 
         Raises:
-            InputError: as :meth:`build_model` does.
+            InputError: as :meth:`draft_model` does.
         """
         if hasattr(self, "model"):
             return
-        model = self.build_model()
+        self.take(self.draft_model())
+        self.model.train()
         if self.compile_blocks:
-            for block in model.blocks:
+            for block in self.model.blocks:
                 block.compile()
         if self.embedding_noise:
-            model.embedding.register_forward_hook(self._noised)
-        self.model = model.train()
+            self.model.embedding.register_forward_hook(self._noised)
 
     def _noised(self, _: nn.Module, __: tuple[Tensor, ...], embeddings: Tensor) -> Tensor:
         """Embeddings with noise that depends on nothing but step, micro-batch and data rank."""

@@ -199,6 +199,7 @@ def fill(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
+    own_types: bool = False,
 ) -> None:
     """Give a module that was built on the meta device its weights, one tensor at a time.
 
@@ -209,25 +210,35 @@ def fill(
         stored: a tensor for every parameter, under the parameter's name.
         device: where the weights go.
         dtype: what they are cast to; None keeps each as stored.
+        own_types: cast each to the type that the module has for it.
 
     Raises:
         InputError: a tensor is not as large as the module wants it.
     """
     parameters = list(module.named_parameters(remove_duplicate=False))
     for name, parameter in parameters:
-        if name in stored and stored[name].shape != tuple(parameter.shape):
-            entry = stored[name]
-            raise InputError(
-                entry.file,
-                f"{entry.name} is {list(entry.shape)}, the config wants {list(parameter.shape)}",
-            )
+        if name in stored:
+            check_shape(stored[name], tuple(parameter.shape))
     made: dict[int, nn.Parameter] = {}
     for name, parameter in parameters:
         if id(parameter) not in made:
-            tensor = read_tensor(stored[name], device=device, dtype=dtype)
+            kind = parameter.dtype if own_types else dtype
+            tensor = read_tensor(stored[name], device=device, dtype=kind)
             made[id(parameter)] = nn.Parameter(tensor, requires_grad=parameter.requires_grad)
     state = {name: made[id(parameter)] for name, parameter in parameters}
     module.load_state_dict(state, assign=True)
+
+
+def check_shape(entry: StoredTensor, wanted: tuple[int, ...]) -> None:
+    """Refuse a tensor of another size than a model wants.
+
+    Raises:
+        InputError: names the file and both sizes.
+    """
+    if entry.shape != wanted:
+        raise InputError(
+            entry.file, f"{entry.name} is {list(entry.shape)}, the config wants {list(wanted)}"
+        )
 
 
 def read_tensor(
@@ -241,12 +252,22 @@ def read_tensor(
     Raises:
         InputError: it holds no floating-point numbers.
     """
+    tensor = mapped_tensor(entry)
+    return torch.empty(tensor.shape, dtype=dtype or tensor.dtype, device=device).copy_(tensor)
+
+
+def mapped_tensor(entry: StoredTensor) -> Tensor:
+    """A stored tensor as its file gives it: often the file's pages, which are read when used.
+
+    Raises:
+        InputError: it holds no floating-point numbers.
+    """
     tensor = entry.read()
     if not tensor.is_floating_point() or tensor.element_size() == 1:
         raise InputError(
             entry.file, f"{entry.name} is {tensor.dtype}: quantized weights are not read"
         )
-    return torch.empty(tensor.shape, dtype=dtype or tensor.dtype, device=device).copy_(tensor)
+    return tensor
 
 
 def write_safetensors(

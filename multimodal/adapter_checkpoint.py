@@ -6,7 +6,7 @@ nothing sensible to another. Video parts belong to an image encoder in the same 
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +40,8 @@ SPEECH_PARTS = ("speech_encoder", "speech_adapter")
 VIDEO_PARTS = ("video_aggregator", "video_adapter")
 PARTS = IMAGE_PARTS + SPEECH_PARTS + VIDEO_PARTS
 """Modules of a :class:`MultimodalLlama` beside its core."""
+Weights = torch.nn.Module | Mapping[str, StoredTensor]
+"""A core or an encoder, in memory or in its files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ class AdapterFile:
         prefix = f"{part}."
         return {n.removeprefix(prefix): t for n, t in self.stored.items() if n.startswith(prefix)}
 
-    def check_core(self, core: Llama) -> None:
+    def check_core(self, core: Weights) -> None:
         """Refuse a core that isn't the one these parts were trained with.
 
         Raises:
@@ -73,7 +75,7 @@ class AdapterFile:
                 self.directory, f"belongs to the core {self.core_name}, and this one is another"
             )
 
-    def check_encoder(self, model: MultimodalLlama) -> None:
+    def check_encoder(self, encoder: Weights | None) -> None:
         """Refuse video parts beside an image encoder that they weren't trained with.
 
         Raises:
@@ -81,9 +83,9 @@ class AdapterFile:
         """
         if self.encoder_hash is None:
             return
-        if not hasattr(model, "image_encoder"):
+        if encoder is None:
             raise InputError(self.directory, "holds video parts, which need a model that sees")
-        if weights_hash(model.image_encoder) != self.encoder_hash:
+        if weights_hash(encoder) != self.encoder_hash:
             raise InputError(self.directory, "its video parts belong to another image encoder")
 
 
@@ -223,7 +225,7 @@ def load_adapter(
             raise InputError(adapter.directory, f"holds {', '.join(adapter.parts)}, but no {part}")
         _check_names(adapter, part, getattr(model, part))
         fill(getattr(model, part), adapter.of(part), device=device, dtype=dtype)
-    adapter.check_encoder(model)
+    adapter.check_encoder(getattr(model, "image_encoder", None))
     return model.eval()
 
 
@@ -266,14 +268,19 @@ def size_name(config: LlamaConfig) -> str:
     return names.get(config, f"llama-{config.num_layers}x{config.dim}")
 
 
-def weights_hash(module: torch.nn.Module) -> str:
+def weights_hash(weights: Weights) -> str:
     """SHA-256 over the weights of a core or an encoder, as hexadecimal digits.
 
     The numbers are hashed as bfloat16 keeps them, so that a core published in bfloat16 has one hash
     in whichever type it was loaded; a part at a time, so that little memory is needed.
     """
+    read: dict[str, Callable[[], Tensor]]
+    if isinstance(weights, torch.nn.Module):
+        read = {name: parameter.detach for name, parameter in weights.named_parameters()}
+    else:
+        read = {name: stored.read for name, stored in weights.items()}
     with ThreadPoolExecutor() as pool:
-        digests = pool.map(lambda item: _tensor_digest(*item), sorted(module.named_parameters()))
+        digests = pool.map(lambda name: _tensor_digest(name, read[name]()), sorted(read))
         return hashlib.sha256(b"".join(digests)).hexdigest()
 
 

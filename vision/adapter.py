@@ -203,18 +203,22 @@ class ImageAdapter(nn.Module):
     def reset_parameters(self) -> None:
         """Draw fresh weights: normal by fan-in, gates and norms from the config."""
         for name, parameter in self.named_parameters():
-            if name.endswith("gate"):
-                nn.init.constant_(parameter, self.config.gate_init)
-            elif name.endswith(("query_norm.weight", "key_norm.weight")):
-                nn.init.constant_(parameter, self.config.query_norm_init)
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            elif parameter.dim() == 1:
-                nn.init.ones_(parameter)
-            else:
-                writes = name.endswith(("output.weight", "down.weight"))
-                scale = self.config.output_init_scale if writes else 1.0
-                nn.init.normal_(parameter, std=scale * parameter.shape[1] ** -0.5)
+            self.draw(name, parameter)
+
+    def draw(self, name: str, tensor: Tensor, *, generator: torch.Generator | None = None) -> None:
+        """Draw fresh values for the parameter ``name``, in place."""
+        if name.endswith("gate"):
+            nn.init.constant_(tensor, self.config.gate_init)
+        elif name.endswith(("query_norm.weight", "key_norm.weight")):
+            nn.init.constant_(tensor, self.config.query_norm_init)
+        elif name.endswith("bias"):
+            nn.init.zeros_(tensor)
+        elif tensor.dim() == 1:
+            nn.init.ones_(tensor)
+        else:
+            writes = name.endswith(("output.weight", "down.weight"))
+            scale = self.config.output_init_scale if writes else 1.0
+            nn.init.normal_(tensor, std=scale * tensor.shape[1] ** -0.5, generator=generator)
 
     def remember(
         self, features: Tensor, *, images: Tensor, rows: Tensor, batch_size: int

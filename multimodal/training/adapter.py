@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from language.draft import Draft
 from language.flops import Work
 from language.optimization import AdamWConfig, ScheduleConfig
 from multimodal.adapter_checkpoint import IMAGE_PARTS
@@ -21,7 +22,7 @@ from multimodal.config import MultimodalConfig
 from multimodal.model import MultimodalLlama
 from multimodal.training.flops import Trained, step_work
 from multimodal.training.frozen_core import FrozenCoreTraining
-from multimodal.training.parts import ModelParts, build, config_of
+from multimodal.training.parts import ModelParts, config_of, draft
 
 
 class ImageAdapterTraining(FrozenCoreTraining):
@@ -72,9 +73,9 @@ class ImageAdapterTraining(FrozenCoreTraining):
         """The model that will be built."""
         return config_of(self.parts)
 
-    def build_model(self) -> MultimodalLlama:
+    def draft_model(self) -> Draft[MultimodalLlama]:
         """Put the model together."""
-        return build(self.parts)
+        return draft(self.parts)
 
     def compile_blocks(self) -> None:
         """Compile core, adapter and encoder."""

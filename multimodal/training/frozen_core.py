@@ -68,10 +68,6 @@ class FrozenCoreTraining(NextTokenTraining):
         """The model that will be built."""
         raise NotImplementedError
 
-    def build_model(self) -> MultimodalLlama:
-        """Put the model together."""
-        raise NotImplementedError
-
     def compile_blocks(self) -> None:
         """Compile the core's blocks; a subclass adds its parts'."""
         for block in self.model.language.blocks:
@@ -115,10 +111,10 @@ class FrozenCoreTraining(NextTokenTraining):
         """
         if hasattr(self, "model"):
             return
-        model = self.build_model()
-        choose_trainable(model, self.patterns)
-        announce(describe(model))
-        self.model = model
+        draft = self.draft_model()
+        choose_trainable(draft.model, self.patterns)
+        announce(describe(draft.model))
+        self.take(draft)
         if self.compile_parts:
             self.compile_blocks()
 
@@ -165,6 +161,14 @@ class FrozenCoreTraining(NextTokenTraining):
         """
         total, count = self.loss(batch)
         return (total, count) if counts else (torch.zeros_like(total), torch.zeros_like(count))
+
+    def whole_model(self) -> MultimodalLlama:
+        """The model again: the parts that an export holds, or those and the core."""
+        draft = self.draft_model()
+        if self.export_whole:
+            return draft.fill()
+        self._core_hash = weights_hash(draft.of("language"))
+        return draft.fill({*self.exported, "image_encoder"})  # video parts name their encoder
 
     def export(self, directory: Path) -> None:
         """Write the trained parts with the hash of their core, or the whole model."""

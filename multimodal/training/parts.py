@@ -11,7 +11,6 @@ a released whole model    ``start`` alone, such as Llama 3.2 Vision
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,13 +19,14 @@ from torch import Tensor, nn
 
 from language.config import LlamaConfig
 from language.config_dict import config_to_dict
+from language.draft import Draft, drawn, fresh, held
 from language.errors import InputError
-from language.weights import StoredTensor, fill
+from language.weights import StoredTensor
 from multimodal.adapter_checkpoint import open_adapter
 from multimodal.checkpoint import open_model
 from multimodal.config import MULTIMODAL_CONFIGS, MultimodalConfig, paper_adapter
 from multimodal.model import MultimodalLlama
-from vision.adapter import ImageAdapter, ImageAdapterConfig
+from vision.adapter import ImageAdapterConfig
 from vision.backbones import backbone
 from vision.checkpoint import open_encoder, resized
 from vision.encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
@@ -118,6 +118,17 @@ def build(parts: ModelParts) -> MultimodalLlama:
     Raises:
         InputError: what is wrong with which directory, or does not fit the others.
     """
+    made = draft(parts)
+    made.check()
+    return made.fill()
+
+
+def draft(parts: ModelParts) -> Draft[MultimodalLlama]:
+    """The same before it takes memory.
+
+    Raises:
+        InputError: what is wrong with which directory, or does not fit the others.
+    """
     found, stored = _found(parts)
     config = _adjusted(found, parts)
     if parts.sizes:
@@ -126,20 +137,16 @@ def build(parts: ModelParts) -> MultimodalLlama:
         stored = resized(stored, old=found.image_encoder, new=config.image_encoder)
     with torch.device("meta"):
         model = MultimodalLlama(config)
-    for part, module in model.named_children():
-        mine = {
-            name.removeprefix(f"{part}."): tensor
-            for name, tensor in stored.items()
-            if name.startswith(f"{part}.")
-        }
-        if mine:
-            kind = getattr(torch, parts.core_dtype) if part == "language" else torch.float32
-            _fill(module, mine, part=part, dtype=kind, source=parts.start or parts.image_encoder)
-    if parts.core and parts.start and not parts.other_core:
-        open_adapter(parts.start).check_core(model.language)
     if not parts.start:
-        _draw_adapter(model)
-    return model
+        stored = stored | _fresh_adapter(model, stored)
+    for part, module in model.named_children():
+        module.to(getattr(torch, parts.core_dtype) if part == "language" else torch.float32)
+        check_complete(module, stored, part=part, source=parts.start or parts.image_encoder)
+    made = Draft(model=model, sources=stored)
+    if parts.core and parts.start and not parts.other_core:
+        adapter = open_adapter(parts.start)
+        return replace(made, checks=(lambda: adapter.check_core(made.of("language")),))
+    return made
 
 
 def _found(parts: ModelParts) -> tuple[MultimodalConfig, dict[str, StoredTensor]]:
@@ -192,20 +199,10 @@ def _encoder(parts: ModelParts) -> tuple[ImageEncoderConfig, TilesConfig, dict[s
             raise InputError(parts.image_encoder, str(error)) from None
         encoder, tiles = source.encoder, source.tiles
     else:
-        config, tiles, held = open_encoder(Path(parts.image_encoder))
+        config, tiles, stored = open_encoder(Path(parts.image_encoder))
         # Its own training may have cut pictures into fewer tiles than it was built for.
-        return config, replace(tiles, max_num_tiles=config.max_num_tiles), held
-    stored = {
-        name: StoredTensor(
-            file=Path(parts.image_encoder), name=name, shape=tuple(p.shape), read=partial(_given, p)
-        )
-        for name, p in encoder.named_parameters()
-    }
-    return encoder.config, tiles, stored
-
-
-def _given(parameter: nn.Parameter) -> Tensor:
-    return parameter.detach()
+        return config, replace(tiles, max_num_tiles=config.max_num_tiles), stored
+    return encoder.config, tiles, held(encoder)
 
 
 def _adjusted(config: MultimodalConfig, parts: ModelParts) -> MultimodalConfig:
@@ -245,27 +242,29 @@ def _check_sizes(found: MultimodalConfig, wanted: MultimodalConfig, *, parts: Mo
                 )
 
 
-def _fill(
-    module: nn.Module,
-    stored: Mapping[str, StoredTensor],
-    *,
-    part: str,
-    dtype: torch.dtype,
-    source: str,
+def check_complete(
+    module: nn.Module, stored: Mapping[str, StoredTensor], *, part: str, source: str
 ) -> None:
+    """Refuse a part of a model of which something is not stored.
+
+    Raises:
+        InputError: names ``source`` and what it lacks.
+    """
     for name, _ in module.named_parameters():
-        if name not in stored:
+        if f"{part}.{name}" not in stored:
             raise InputError(source, f"lacks the weights {part}.{name}")
-    fill(module, stored, device=torch.get_default_device(), dtype=dtype)
 
 
-def _draw_adapter(model: MultimodalLlama) -> None:
+def _fresh_adapter(
+    model: MultimodalLlama, stored: Mapping[str, StoredTensor]
+) -> dict[str, StoredTensor]:
     """Fresh weights for an adapter, and extra embeddings of the size that the core's have."""
-    config = model.config
-    assert config.image_adapter is not None
-    model.image_adapter = ImageAdapter(config.image_adapter)
-    model.image_adapter.reset_parameters()
-    if config.extra_tokens:
-        model.extra_embedding = nn.Embedding(config.extra_tokens, config.language.dim)
-        scale = model.language.embedding.weight.detach().float().std()
-        model.extra_embedding.weight.data.mul_(scale)
+    made = fresh(model.image_adapter, prefix="image_adapter.")
+    if model.config.extra_tokens:
+        name, table = "extra_embedding.weight", stored["language.embedding.weight"]
+
+        def draw(tensor: Tensor, *, generator: torch.Generator) -> None:
+            tensor.normal_(generator=generator).mul_(table.read().float().std().cpu())
+
+        made[name] = drawn(name, tuple(model.extra_embedding.weight.shape), draw)
+    return made

@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from language.draft import Draft
 from language.flops import Work, causal_pairs, core_flops, document_lengths
 from language.next_token import IGNORED
 from language.optimization import AdamWConfig, ScheduleConfig
@@ -21,7 +22,7 @@ from multimodal.model import MultimodalLlama
 from multimodal.training.announce import announce
 from multimodal.training.flops import hearing_flops
 from multimodal.training.frozen_core import FrozenCoreTraining
-from multimodal.training.speech_parts import SpeechParts, build_speech, speech_config_of
+from multimodal.training.speech_parts import SpeechParts, draft_speech, speech_config_of
 from speech.augmentation import AugmentationConfig, mask_features
 from speech.frames import Frames
 
@@ -81,9 +82,9 @@ class SpeechTraining(FrozenCoreTraining):
         """The model that will be built."""
         return speech_config_of(self.parts)
 
-    def build_model(self) -> MultimodalLlama:
+    def draft_model(self) -> Draft[MultimodalLlama]:
         """Put the model together."""
-        return build_speech(self.parts)
+        return draft_speech(self.parts)
 
     def medium(self, batch: Batch) -> Recordings | None:
         """The recordings of a batch."""

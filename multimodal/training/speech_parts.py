@@ -16,13 +16,15 @@ from typing import Any, Literal
 import torch
 
 from language.config_dict import config_to_dict
+from language.draft import Draft, held
 from language.errors import InputError
-from language.weights import StoredTensor, fill
+from language.weights import StoredTensor
 from multimodal.adapter_checkpoint import SPEECH_PARTS, open_adapter
 from multimodal.checkpoint import open_model
 from multimodal.config import MULTIMODAL_CONFIGS, MultimodalConfig
 from multimodal.model import MultimodalLlama
 from multimodal.prompts import SpeechPrompts
+from multimodal.training.parts import check_complete
 from speech.adapter import SpeechAdapter, SpeechAdapterConfig
 from speech.checkpoint import open_encoder
 from speech.conformer import CONFORMERS
@@ -96,28 +98,33 @@ def build_speech(parts: SpeechParts) -> MultimodalLlama:
     Raises:
         InputError: what is wrong with which directory, or does not fit the others.
     """
+    made = draft_speech(parts)
+    made.check()
+    return made.fill()
+
+
+def draft_speech(parts: SpeechParts) -> Draft[MultimodalLlama]:
+    """The same before it takes memory.
+
+    Raises:
+        InputError: what is wrong with which directory, or does not fit the others.
+    """
     config, stored = _found(parts)
     if parts.sizes:
         wanted = _checkpointed(MULTIMODAL_CONFIGS[parts.sizes], parts)
         _check_sizes(config, wanted, parts=parts)
+    if not parts.start:
+        config, stored = _with_fresh(config, stored, parts=parts)
     with torch.device("meta"):
         model = MultimodalLlama(config)
     for part, module in model.named_children():
-        prefix = f"{part}."
-        mine = {n.removeprefix(prefix): t for n, t in stored.items() if n.startswith(prefix)}
-        if not mine:
-            continue
-        for name, _ in module.named_parameters():
-            if name not in mine:
-                source = parts.start or parts.speech_encoder
-                raise InputError(source, f"lacks the weights {part}.{name}")
-        kind = torch.float32 if part in SPEECH_PARTS else getattr(torch, parts.core_dtype)
-        fill(module, mine, device=torch.get_default_device(), dtype=kind)
+        module.to(torch.float32 if part in SPEECH_PARTS else getattr(torch, parts.core_dtype))
+        check_complete(module, stored, part=part, source=parts.start or parts.speech_encoder)
+    made = Draft(model=model, sources=stored)
     if parts.start and not parts.other_core:
-        open_adapter(parts.start).check_core(model.language)
-    if not parts.start:
-        _draw(model, stored, parts=parts)
-    return model
+        adapter = open_adapter(parts.start)
+        return replace(made, checks=(lambda: adapter.check_core(made.of("language")),))
+    return made
 
 
 def _found(parts: SpeechParts) -> tuple[MultimodalConfig, dict[str, StoredTensor]]:
@@ -192,16 +199,18 @@ def _check_sizes(found: MultimodalConfig, wanted: MultimodalConfig, *, parts: Sp
                 )
 
 
-def _draw(model: MultimodalLlama, stored: dict[str, StoredTensor], *, parts: SpeechParts) -> None:
+def _with_fresh(
+    config: MultimodalConfig, stored: dict[str, StoredTensor], *, parts: SpeechParts
+) -> tuple[MultimodalConfig, dict[str, StoredTensor]]:
     """Fresh weights for the adapter, its embeddings of the core's size, and a new encoder's."""
-    config = model.config
     assert config.speech_adapter is not None and config.speech_encoder is not None
     adapter = config.speech_adapter
     if not parts.adapter.output_scale:
-        scale = model.language.embedding.weight.detach().float().square().mean().sqrt()
+        scale = stored["language.embedding.weight"].read().float().square().mean().sqrt()
         adapter = replace(adapter, output_scale=round(float(scale), 6))
-        model.config = replace(config, speech_adapter=adapter)
-    model.speech_adapter = SpeechAdapter(adapter)
+    made = held(SpeechAdapter(adapter), prefix="speech_adapter.")
     if not any(name.startswith("speech_encoder.") for name in stored):
-        model.speech_encoder = build_encoder(config.speech_encoder)
-        model.speech_encoder.reset_parameters()
+        encoder = build_encoder(config.speech_encoder)
+        encoder.reset_parameters()
+        made |= held(encoder, prefix="speech_encoder.")
+    return replace(config, speech_adapter=adapter), stored | made

@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from language.draft import Draft
 from language.flops import Work
 from language.optimization import AdamWConfig, ScheduleConfig
 from multimodal.adapter_checkpoint import VIDEO_PARTS
@@ -22,7 +23,7 @@ from multimodal.model import MultimodalLlama, Sensed
 from multimodal.training.flops import hearing_flops
 from multimodal.training.frozen_core import FrozenCoreTraining
 from multimodal.training.video_flops import video_step_work
-from multimodal.training.video_parts import VideoParts, build_video, video_config_of
+from multimodal.training.video_parts import VideoParts, draft_video, video_config_of
 
 
 class VideoAdapterTraining(FrozenCoreTraining):
@@ -88,9 +89,9 @@ class VideoAdapterTraining(FrozenCoreTraining):
         """The model that will be built."""
         return video_config_of(self.parts)
 
-    def build_model(self) -> MultimodalLlama:
+    def draft_model(self) -> Draft[MultimodalLlama]:
         """Put the model together."""
-        return build_video(self.parts)
+        return draft_video(self.parts)
 
     def compile_blocks(self) -> None:
         """Compile core, encoder, aggregator and video layers."""

@@ -17,13 +17,15 @@ from typing import Literal
 import torch
 
 from language.config_dict import config_to_dict
+from language.draft import Draft, fresh, held
 from language.errors import InputError
-from language.weights import StoredTensor, fill
+from language.weights import StoredTensor
 from multimodal.adapter_checkpoint import VIDEO_PARTS, AdapterFile, open_adapter
 from multimodal.checkpoint import open_model
 from multimodal.config import MULTIMODAL_CONFIGS, ClipsConfig, MultimodalConfig
 from multimodal.model import MultimodalLlama
-from video.adapter import VideoAdapter, paper_video_adapter
+from multimodal.training.parts import check_complete
+from video.adapter import paper_video_adapter
 from video.aggregator import AggregatorConfig, TemporalAggregator, lengthened
 
 
@@ -110,29 +112,38 @@ def build_video(parts: VideoParts) -> MultimodalLlama:
     Raises:
         InputError: what is wrong with which directory, or does not fit the others.
     """
+    made = draft_video(parts)
+    made.check()
+    return made.fill()
+
+
+def draft_video(parts: VideoParts) -> Draft[MultimodalLlama]:
+    """The same before it takes memory.
+
+    Raises:
+        InputError: what is wrong with which directory, or does not fit the others.
+    """
     config, stored, adapters = _found(parts)
     if parts.sizes:
         _check_sizes(config, video_config_of(parts), parts=parts)
     with torch.device("meta"):
         model = MultimodalLlama(config)
-    for part, module in model.named_children():
-        prefix = f"{part}."
-        mine = {n.removeprefix(prefix): t for n, t in stored.items() if n.startswith(prefix)}
-        if not mine and part in VIDEO_PARTS:
-            continue
-        for name, _ in module.named_parameters():
-            if name not in mine:
-                source = parts.start if part in VIDEO_PARTS else parts.image or parts.core
-                raise InputError(source, f"lacks the weights {part}.{name}")
-        kind = torch.float32 if part in VIDEO_PARTS else getattr(torch, parts.core_dtype)
-        fill(module, mine, device=torch.get_default_device(), dtype=kind)
-    for adapter in adapters:
-        if not parts.other_core:
-            adapter.check_core(model.language)
-        adapter.check_encoder(model)
     if not parts.start:
-        _draw(model)
-    return model
+        stored = stored | _fresh_parts(model)
+    for part, module in model.named_children():
+        is_new = part in VIDEO_PARTS
+        module.to(torch.float32 if is_new else getattr(torch, parts.core_dtype))
+        source = parts.start if is_new else parts.image or parts.core
+        check_complete(module, stored, part=part, source=source)
+    made = Draft(model=model, sources=stored)
+
+    def check() -> None:
+        for adapter in adapters:
+            if not parts.other_core:
+                adapter.check_core(made.of("language"))
+            adapter.check_encoder(made.of("image_encoder"))
+
+    return replace(made, checks=(check,))
 
 
 def _found(
@@ -249,10 +260,9 @@ def _check_sizes(found: MultimodalConfig, wanted: MultimodalConfig, *, parts: Vi
                 )
 
 
-def _draw(model: MultimodalLlama) -> None:
+def _fresh_parts(model: MultimodalLlama) -> dict[str, StoredTensor]:
     """Fresh video parts."""
-    config = model.config
-    assert config.video_aggregator is not None and config.video_adapter is not None
-    model.video_aggregator = TemporalAggregator(config.video_aggregator)
-    model.video_adapter = VideoAdapter(config.video_adapter)
-    model.video_adapter.reset_parameters()
+    config = model.config.video_aggregator
+    assert config is not None
+    aggregator = held(TemporalAggregator(config), prefix="video_aggregator.")
+    return aggregator | fresh(model.video_adapter, prefix="video_adapter.")

@@ -2,14 +2,17 @@
 
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import nn
 
+from language.draft import Draft
 from language.errors import InputError
 from language.model import Llama
 from language.next_token import NextTokenTraining
 from multimodal.model import MultimodalLlama
+from multimodal.training.parallel.filling import fill_part
 from multimodal.training.parallel.gradients import Placed, owners
 from multimodal.training.parallel.mesh import Mesh
 from multimodal.training.parallel.sharding import own_shards, shard_weights
@@ -88,22 +91,23 @@ def keep_stages(model: nn.Module, stages: Sequence[range], mine: Collection[int]
 
 
 def lay_out(
-    model: nn.Module,
+    draft: Draft[Any],
     mesh: Mesh,
     stages: Sequence[range],
     *,
     device: torch.device,
     shard_frozen: bool = True,
 ) -> list[Placed]:
-    """Leave of a model what this process needs, and say where what trains of it lies.
+    """Leave of a model what this process needs, read that, and say where what trains of it lies.
 
     Args:
-        model: whole, with what trains chosen.
+        draft: of the model, with what trains chosen; nothing of it is read yet.
         mesh: of the processes.
         stages: blocks of every stage of the pipeline, which processes take in turn.
         device: where the process's part goes.
         shard_frozen: where weights are cut over data ranks, cut the frozen ones, too.
     """
+    model = draft.model
     core = core_of(model)
     is_tied = core.head.weight is core.embedding.weight
     keep_stages(model, stages, range(mesh.pipeline.rank, len(stages), mesh.pipeline.size))
@@ -112,7 +116,7 @@ def lay_out(
     if mesh.shard.size > 1:
         units = [*core.blocks, *adapter_layers(model)]
         shard_weights(model, units, mesh, frozen=shard_frozen)
-    model.to(device)
+    fill_part(draft, mesh, cut=cut, device=device)
     shards = own_shards(model, mesh)
     placed = []
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]

@@ -163,6 +163,7 @@ class MeshStrategy(DDPStrategy):
                 "CheckpointAveraging keeps no averages in states that processes have parts of: "
                 "leave trainer.strategy.pipeline, tensor and shards at 1",
             )
+        module.fills_model = False  # type: ignore[assignment]
         super().setup_environment()
         self.mesh: Mesh = make_mesh(
             self.root_device, pipeline=self.pipeline, tensor=self.tensor, shards=self.shards
@@ -170,7 +171,7 @@ class MeshStrategy(DDPStrategy):
 
     @contextmanager
     def tensor_init_context(self, empty_init: bool | None = None) -> Iterator[None]:
-        """Build on the CPU: the whole model may fit no device, a process's part of it does."""
+        """Draft on the CPU: a process's part is read to its device when all is laid out."""
         with self.precision_plugin.tensor_init_context():
             yield
 
@@ -185,7 +186,11 @@ class MeshStrategy(DDPStrategy):
         module = self.lightning_module
         assert isinstance(module, NextTokenTraining)
         self._check_batch(trainer)
-        self._lay_out(module)
+        try:
+            self._lay_out(module)
+        except InputError:
+            module.model = nn.Module()  # a draft has nothing that could be put away
+            raise
         self.model_to_device()
         is_fitting = trainer.state.fn == TrainerFn.FITTING
         if is_fitting:
@@ -221,13 +226,14 @@ class MeshStrategy(DDPStrategy):
 
     def _keep_part(self, training: NextTokenTraining) -> None:
         mesh, model = self.mesh, training.model
+        assert training.draft is not None, "a training that makes its model from a draft"
         # Patterns that match nothing are refused here, where all names are known.
         parameter_groups(training.trainable(), training.optimizer_config)
         device = self.root_device
         training.is_whole = mesh.plane.size == mesh.shard.size == 1
         if training.is_whole:
             whole = range(core_of(model).config.num_layers)
-            self.placed = lay_out(model, mesh, [whole], device=device)
+            self.placed = lay_out(training.draft, mesh, [whole], device=device)
             return
         check_training(training, tensor=mesh.tensor.size, shards=mesh.shard.size)
         split = split_model(model, mesh.pipeline.size * self.stages_per_rank)
@@ -236,7 +242,7 @@ class MeshStrategy(DDPStrategy):
         needs_gradient, senses_train = depends_on_training(model, split.stages)
         dim = core_of(model).config.dim
         self.placed = lay_out(
-            model, mesh, split.stages, device=device, shard_frozen=self.shard_frozen
+            training.draft, mesh, split.stages, device=device, shard_frozen=self.shard_frozen
         )
         training.pipeline = Pipeline(
             training,
@@ -333,7 +339,7 @@ class MeshStrategy(DDPStrategy):
             if self.mesh.plane.size == self.mesh.shard.size == 1:
                 training.export(directory)
             else:
-                part, training.model = training.model, training.build_model()
+                part, training.model = training.model, training.whole_model()
                 training.model.load_state_dict(whole, strict=False)
                 try:
                     training.export(directory)
