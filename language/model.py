@@ -5,6 +5,8 @@ blocks themselves, from the same pieces (``context``, ``run_block``, ``logits``)
 learns that adapters exist.
 """
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -34,8 +36,24 @@ class Block(nn.Module):
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
+class Split(Protocol):
+    """Of the tokens between two norms and matrices, over processes that share the matrices."""
+
+    def enter(self, hidden: Tensor) -> Tensor:
+        """This process's tokens of ``hidden`` [batch, tokens, dim]."""
+
+    def leave(self, hidden: Tensor) -> Tensor:
+        """All tokens again."""
+
+    def own(self, whole: Tensor) -> Tensor:
+        """This process's tokens of ``whole`` [batch, tokens, ...]."""
+
+
 class Llama(nn.Module):
     """Tokens in, next-token logits out."""
+
+    split: Split | None = None
+    """How a walk's tokens are split over processes; None where each has all."""
 
     def __init__(self, config: LlamaConfig) -> None:
         """Build under ``torch.device("meta")`` where weights are read from a file anyway."""
@@ -116,9 +134,10 @@ class Llama(nn.Module):
         A cache is filled, but not advanced.
         """
         context = self.context(hidden, documents=documents, cache=cache)
+        hidden = hidden if self.split is None else self.split.enter(hidden)
         for index in range(len(self.blocks)) if blocks is None else blocks:
             hidden = self.run_block(index, hidden, context)
-        return hidden
+        return hidden if self.split is None else self.split.leave(hidden)
 
     def context(
         self,

@@ -7,7 +7,7 @@ the last bit.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -254,6 +254,9 @@ class MultimodalLlama(nn.Module):
         """
         context = self.language.context(hidden, documents=documents, cache=cache)
         contexts = [cross_attention_context(sight.memory, sight.visible) for sight in sights]
+        if (split := self.language.split) is not None:
+            hidden = split.enter(hidden)
+            contexts = [replace(context, sees=split.own(context.sees)) for context in contexts]
         seen = list(zip(sights, contexts, strict=True))
         blocks = range(len(self.language.blocks)) if blocks is None else blocks
         if blocks.start == 0:
@@ -261,7 +264,7 @@ class MultimodalLlama(nn.Module):
         for index in blocks:
             hidden = self.language.run_block(index, hidden, context)
             hidden = self._look_around(index + 1, hidden, seen)
-        return hidden
+        return hidden if split is None else split.leave(hidden)
 
     def _look_around(
         self,

@@ -15,6 +15,7 @@ from multimodal.model import MultimodalLlama
 from multimodal.training.parallel.filling import fill_part
 from multimodal.training.parallel.gradients import Placed, owners
 from multimodal.training.parallel.mesh import Mesh
+from multimodal.training.parallel.sequence import SPLIT, split_tokens
 from multimodal.training.parallel.sharding import own_shards, shard_weights
 from multimodal.training.parallel.tensor import PARTIAL, check_tensor, cut_matrices
 
@@ -97,6 +98,7 @@ def lay_out(
     *,
     device: torch.device,
     shard_frozen: bool = True,
+    split_text: bool = False,
 ) -> list[Placed]:
     """Leave of a model what this process needs, read that, and say where what trains of it lies.
 
@@ -106,13 +108,17 @@ def lay_out(
         stages: blocks of every stage of the pipeline, which processes take in turn.
         device: where the process's part goes.
         shard_frozen: where weights are cut over data ranks, cut the frozen ones, too.
+        split_text: split tokens over tensor ranks between the matrices.
     """
     model = draft.model
     core = core_of(model)
     is_tied = core.head.weight is core.embedding.weight
     keep_stages(model, stages, range(mesh.pipeline.rank, len(stages), mesh.pipeline.size))
     prefix = "" if isinstance(model, MultimodalLlama) else "language."
-    cut = cut_matrices(model, mesh.tensor, prefix=prefix)
+    split = split_tokens(model, mesh.tensor, prefix=prefix) if split_text else None
+    core.split = split
+    cut = cut_matrices(model, mesh.tensor, prefix=prefix, split=split)
+    used_in_part = PARTIAL if split is None else PARTIAL + SPLIT
     if mesh.shard.size > 1:
         units = [*core.blocks, *adapter_layers(model)]
         shard_weights(model, units, mesh, frozen=shard_frozen)
@@ -125,7 +131,7 @@ def lay_out(
     for name, parameter in trained:
         is_sense = any(fnmatchcase(name, pattern) for pattern in SENSES)
         is_table = is_tied and parameter is core.embedding.weight
-        partial = any(fnmatchcase(name, pattern) for pattern in PARTIAL)
+        partial = any(fnmatchcase(prefix + name, pattern) for pattern in used_in_part)
         shard, along = shards.get(name), cut.get(name)
         whole, start = list(parameter.shape), [0] * parameter.dim()
         if along is not None:

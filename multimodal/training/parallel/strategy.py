@@ -62,6 +62,7 @@ class MeshStrategy(DDPStrategy):
         schedule: ScheduleName = "1f1b",
         stages_per_rank: int = 1,
         encoders: Placement = "spread",
+        split_text: bool = False,
         shards: int = 1,
         shard_frozen: bool = True,
         timeout_minutes: float = 30.0,
@@ -79,6 +80,8 @@ class MeshStrategy(DDPStrategy):
             stages_per_rank: how many stages these have.
             encoders: where pictures, clips and recordings are encoded: on the processes of a
                 pipeline in turn, or all on the first.
+            split_text: split the text's tokens over tensor ranks between the matrices, which keeps
+                less for the backward pass (sequence parallelism).
             shards: data ranks over which the weights of the core's blocks and of adapter layers are
                 cut, to be put together where they are used (FSDP); with fewer than all data ranks
                 the others have copies (HSDP).
@@ -96,7 +99,7 @@ class MeshStrategy(DDPStrategy):
         self.pipeline, self.tensor, self.schedule = pipeline, tensor, schedule
         self.micro_batches = micro_batches or max(1, 2 * pipeline * (pipeline > 1))
         self.stages_per_rank, self.encoders = stages_per_rank, encoders
-        self.shards, self.shard_frozen = shards, shard_frozen
+        self.split_text, self.shards, self.shard_frozen = split_text, shards, shard_frozen
         self.placed: list[Placed] = []
         """What trains on this process."""
 
@@ -125,6 +128,8 @@ class MeshStrategy(DDPStrategy):
                 f"schedule {schedule} with stages_per_rank {self.stages_per_rank}: "
                 f"{' and '.join(LOOPED)} have several stages on a process, the others one"
             )
+        elif self.split_text and self.tensor == 1:
+            fault = "split_text splits over tensor ranks: give tensor, too"
         elif micro_batches < 0:
             fault = f"micro_batches must be 0 or more, not {micro_batches}"
         elif schedule == "interleaved" and micro_batches % self.pipeline:
@@ -242,7 +247,12 @@ class MeshStrategy(DDPStrategy):
         needs_gradient, senses_train = depends_on_training(model, split.stages)
         dim = core_of(model).config.dim
         self.placed = lay_out(
-            training.draft, mesh, split.stages, device=device, shard_frozen=self.shard_frozen
+            training.draft,
+            mesh,
+            split.stages,
+            device=device,
+            shard_frozen=self.shard_frozen,
+            split_text=self.split_text,
         )
         training.pipeline = Pipeline(
             training,

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from language.errors import InputError
 from multimodal.training.parallel.mesh import Ranks
+from multimodal.training.parallel.sequence import TokenSplit
 
 _ATTENTION = ("query", "key", "value")
 _FEED_FORWARD = ("gate", "up")
@@ -32,6 +33,8 @@ ROWS = (
     "*_adapter.layers.*.feed_forward.down",
 )
 """Matrices that are cut by their inputs."""
+MEMORIES = ("*_adapter.layers.*.attention.key", "*_adapter.layers.*.attention.value")
+"""Those of ``COLUMNS`` that read what was sensed, and no text."""
 HEAD = "language.head"
 PARTIAL = ("*_adapter.layers.*.attention.query_norm.*", "*_adapter.layers.*.attention.key_norm.*")
 """Whole weights that are used on each process's own heads alone: their gradients are summed."""
@@ -40,31 +43,33 @@ PARTIAL = ("*_adapter.layers.*.attention.query_norm.*", "*_adapter.layers.*.atte
 class ColumnLinear(nn.Linear):
     """Has some of the outputs; its input's gradient is summed over the group."""
 
-    def __init__(self, whole: nn.Linear, ranks: Ranks) -> None:
+    def __init__(self, whole: nn.Linear, ranks: Ranks, *, gathers: bool = False) -> None:
         nn.Module.__init__(self)
-        self.ranks = ranks
+        self.ranks, self.gathers = ranks, gathers  # what gathered its input sums the gradient
         self.in_features, self.out_features = whole.in_features, whole.out_features // ranks.size
         self.weight = _cut(whole.weight, ranks, dim=0)
         self.bias = None if whole.bias is None else _cut(whole.bias, ranks, dim=0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` [..., in] to this process's share [..., out / size]."""
-        return F.linear(_Shared.apply(x, self.ranks), self.weight, self.bias)
+        x = x if self.gathers else _Shared.apply(x, self.ranks)
+        return F.linear(x, self.weight, self.bias)
 
 
 class RowLinear(nn.Linear):
-    """Takes some of the inputs; its output is summed over the group."""
+    """Takes some of the inputs; its output is summed over the group, all of it or some tokens."""
 
-    def __init__(self, whole: nn.Linear, ranks: Ranks) -> None:
+    def __init__(self, whole: nn.Linear, ranks: Ranks, *, split: TokenSplit | None = None) -> None:
         nn.Module.__init__(self)
-        self.ranks = ranks
+        self.ranks, self.split = ranks, split
         self.in_features, self.out_features = whole.in_features // ranks.size, whole.out_features
         self.weight = _cut(whole.weight, ranks, dim=1)
         self.bias = whole.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Map this process's share ``x`` [..., in / size] to the whole [..., out]."""
-        out = _Summed.apply(F.linear(x, self.weight), self.ranks)
+        out = F.linear(x, self.weight)
+        out = _Summed.apply(out, self.ranks) if self.split is None else self.split.summed(out)
         return out if self.bias is None else out + self.bias
 
 
@@ -96,13 +101,16 @@ def check_tensor(*, size: int, heads: dict[str, int], widths: dict[str, int]) ->
                 )
 
 
-def cut_matrices(model: nn.Module, ranks: Ranks, *, prefix: str = "") -> dict[str, int]:
+def cut_matrices(
+    model: nn.Module, ranks: Ranks, *, prefix: str = "", split: TokenSplit | None = None
+) -> dict[str, int]:
     """Replace the matrices of ``COLUMNS`` and ``ROWS`` by this process's shares.
 
     Args:
         model: `MultimodalLlama`, or a core.
         ranks: of the tensor group.
         prefix: "language." for a core, whose names lack it.
+        split: of tokens between the matrices, if there is one.
 
     Returns:
         By the names of the parameters that were cut, the dimension along which they are.
@@ -115,9 +123,10 @@ def cut_matrices(model: nn.Module, ranks: Ranks, *, prefix: str = "") -> dict[st
             continue
         shared: nn.Linear | None = None
         if _matches(prefix + name, COLUMNS):
-            shared = ColumnLinear(module, ranks)
+            remembers = _matches(prefix + name, MEMORIES)
+            shared = ColumnLinear(module, ranks, gathers=split is not None and not remembers)
         elif _matches(prefix + name, ROWS):
-            shared = RowLinear(module, ranks)
+            shared = RowLinear(module, ranks, split=split)
         elif prefix + name == HEAD and not _is_tied(model, module, ranks):
             shared = GatheredLinear(module, ranks)
         if shared is None:

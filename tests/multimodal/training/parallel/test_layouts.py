@@ -18,6 +18,10 @@ LAYOUTS = {
     "pp2-dp2-tp2": (8, {"pipeline": 2, "tensor": 2, "micro_batches": 2}),
 }
 SHORT = ("pp2", "tp2", "dp2", "pp2-tp2")
+SPLIT = {  # rows of 12, 7 and 20 tokens do not all divide
+    "sp2": (2, {"tensor": 2, "micro_batches": 2, "split_text": True}),
+    "pp2-sp2": (4, {"pipeline": 2, "tensor": 2, "micro_batches": 4, "split_text": True}),
+}
 # Micro-batches of one row: where one data rank has a picture another one may have none.
 SHARDED = {
     "fsdp2": (2, {"shards": 2, "micro_batches": 4}),
@@ -36,7 +40,7 @@ EVERY_SHARDED = {
     ),
     "pp2-fsdp2-tp2": (8, {"pipeline": 2, "tensor": 2, "shards": 2, "micro_batches": 2}),
 }  # fmt: skip
-LAYOUTS |= SHARDED | EVERY_SHARDED
+LAYOUTS |= SHARDED | EVERY_SHARDED | SPLIT
 
 
 def cases(kind: str, names, **more) -> list[Case]:
@@ -75,11 +79,26 @@ def test_layouts_are_as_one_process(core, encoder, tmp_path: Path, kind: str):
 @pytest.mark.parametrize("kind", ["pictures", "clips", "recordings", "text"])
 def test_every_product_of_layouts(core, encoder, tmp_path: Path, kind: str):
     write_parts(tmp_path, kind, core=core, encoder=encoder)
-    names = [name for name in LAYOUTS if name not in {*SHORT, *SHARDED, *EVERY_SHARDED}]
+    names = [name for name in LAYOUTS if name not in {*SHORT, *SHARDED, *EVERY_SHARDED, *SPLIT}]
     found = run(cases(kind, names), tmp_path)
     one = found.pop(f"{kind}-one")
     for name, other in found.items():
         check(one, other, same_rows="dp" not in name)
+
+
+@pytest.mark.parametrize("kind", ["pictures", "clips", "recordings", "text"])
+def test_tokens_split_over_tensor_ranks(core, encoder, tmp_path: Path, kind: str):
+    write_parts(tmp_path, kind, core=core, encoder=encoder)
+    more = {} if kind == "recordings" else {"settings": {"lengths": (12, 7, 20)}}
+    every = cases(kind, SPLIT, **more)
+    strategy = SPLIT["sp2"][1] | {"shards": 2}
+    every.append(
+        Case(name="shards", kind=kind, processes=4, strategy=strategy, checkpointing=True, **more)
+    )
+    found = run(every, tmp_path)
+    one = found.pop(f"{kind}-one")
+    for name, other in found.items():
+        check(one, other, same_rows=name != "shards")
 
 
 @pytest.mark.parametrize("kind", ["pictures", "clips", "recordings", "text"])

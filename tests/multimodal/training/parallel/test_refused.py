@@ -43,6 +43,7 @@ def refused(config: Path, strategy: dict, *words: str, devices: int = 1) -> str:
     [
         ({"pipeline": 2}, 3, "3 processes do not divide into pipeline 2 x tensor 1"),
         ({"tensor": 4}, 4, "4 tensor ranks do not divide the 2 key and value heads of the core"),
+        ({"split_text": True}, 1, "split_text splits over tensor ranks"),
         ({"shards": 2}, 3, "3 data ranks do not divide into 2 shards"),
         ({"pipeline": 2, "shards": 2}, 2, "1 data ranks do not divide into 2 shards"),
         ({"pipeline": 5, "micro_batches": 6}, 5, "4 blocks are too few for 5 stages"),
