@@ -191,11 +191,7 @@ class MeshStrategy(DDPStrategy):
         module = self.lightning_module
         assert isinstance(module, NextTokenTraining)
         self._check_batch(trainer)
-        try:
-            self._lay_out(module)
-        except InputError:
-            module.model = nn.Module()  # a draft has nothing that could be put away
-            raise
+        self._lay_out(module)
         self.model_to_device()
         is_fitting = trainer.state.fn == TrainerFn.FITTING
         if is_fitting:
@@ -203,6 +199,13 @@ class MeshStrategy(DDPStrategy):
         self.setup_precision_plugin()
         if is_fitting:
             _optimizers_to_device(self.optimizers, self.root_device)
+
+    def teardown(self) -> None:
+        """Put the model away, if the run came so far that it has one."""
+        module = self.lightning_module
+        if module is not None and any(parameter.is_meta for parameter in module.parameters()):
+            module.model = nn.Module()  # a draft still
+        super().teardown()
 
     def _check_batch(self, trainer: Trainer) -> None:
         """Refuse a batch that does not divide, where its size is told beforehand."""
