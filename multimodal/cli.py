@@ -24,6 +24,8 @@ VERBS = {
     "respond": ("respond", "make spoken dialogues of transcribed recordings"),
     "convert": ("convert", "turn a model directory into another layout"),
     "info": ("info", "say what a model directory or a config is"),
+    "evaluate": ("evaluate", "measure a model on a benchmark"),
+    "score": ("score", "score the kept answers of an evaluation again"),
     "plan": ("plan", "say what a training would cost on so many GPUs"),
     "fit": ("training", "train from a YAML config"),
     "validate": ("training", "measure a training config's model on its validation data"),

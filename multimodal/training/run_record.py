@@ -1,10 +1,8 @@
 """What ran: versions, commit and what trained, kept beside the config of a run."""
 
-import importlib.metadata
 import json
 import os
 import platform
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,10 @@ import torch
 from lightning.pytorch import Trainer
 
 from language.training import Training
+from multimodal.software import software
 from multimodal.training.steps import StepCallback
 
 FILE = "run.json"
-PACKAGES = ("openherd", "torch", "lightning", "torchvision", "torchaudio", "safetensors")
-"""Whose versions may change what comes out."""
 
 
 class RunRecord(StepCallback):
@@ -47,8 +44,7 @@ def _entry(trainer: Trainer, training: Training) -> dict[str, Any]:
         "processes": trainer.world_size,
         "device": torch.cuda.get_device_name(device) if cuda else platform.processor() or "cpu",
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
-        "commit": _commit(),
+        **software(),
         "parameters": _parameters(training),
     }
 
@@ -61,30 +57,6 @@ def _parameters(training: Training) -> dict[str, dict[str, int]]:
         row["all"] += parameter.numel()
         row["trained"] += parameter.numel() * parameter.requires_grad
     return table
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The commit of the source tree that runs, and whether it was changed; None elsewhere."""
-    here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():
-        return None
-    try:
-        head, changes = (
-            subprocess.run(
-                ["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=10
-            ).stdout.strip()
-            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno"))
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return head + (" with changes" if changes else "")
 
 
 def _entries(file: Path) -> list[Any]:

@@ -26,6 +26,7 @@ from multimodal.cli import VERBS, main
 from multimodal.training.config_files import find_config
 from multimodal.training.video_parts import FreshAggregator, VideoParts, build_video
 from tests.multimodal.clip_files import clip_bytes, write_folder, write_gif
+from tests.multimodal.evaluation.sets import docvqa, librispeech
 from tests.multimodal.speaking import sound, write_speaking
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,6 +86,8 @@ def folder(tmp_path, model_directory, monkeypatch) -> None:
             member = tarfile.TarInfo(name)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
+    docvqa(Path("sets/docvqa"))
+    librispeech(Path("sets/librispeech"))
     Path("recordings").mkdir()
     for name in ("talk.flac", "recordings/hello.wav"):
         soundfile.write(name, *sound(1.5))
@@ -106,6 +109,8 @@ def test_command(name, line, monkeypatch, capsys):
     typed, words = words[: words.index("openherd")], words[words.index("openherd") + 1 :]
     said = " ".join(typed[1:-1]) if typed else "What?"  # echo "..." | openherd
     monkeypatch.setattr(sys, "stdin", io.StringIO(said + "\n"))
+    if "runs/docvqa" in words and "--data" not in words:  # of answers that an earlier line made
+        assert main(shlex.split("evaluate docvqa --data sets/docvqa --out runs/docvqa")) == 0
     if words[0] in ("caption", "ask", "chat", "transcribe", "translate", "respond"):
         words += ["--max_new_tokens", "4", "--device", "cpu"]
     assert main(words) == 0, capsys.readouterr().err

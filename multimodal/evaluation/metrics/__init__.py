@@ -1,0 +1,1 @@
+"""The benchmarks' metrics, as pure functions of texts: no model, no network, no download."""

@@ -1,0 +1,39 @@
+"""A model that says what it was told to say."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+from multimodal.evaluation.benchmark import Benchmark, Settings, Spoken
+from multimodal.evaluation.runner import read_samples
+from multimodal.prompts import SpeechPrompts
+
+
+class Canned:
+    """Says what it was told to say."""
+
+    model = SimpleNamespace(config=SimpleNamespace(speech_prompts=SpeechPrompts()))
+
+    def __init__(self, chosen: Benchmark, data: Path, settings: Settings, answers: dict) -> None:
+        samples = read_samples(chosen, data, settings=settings)
+        self.says = {str(s.request.recording): answers[s.key] for s in samples
+                     if isinstance(s.request, Spoken)}  # fmt: skip
+        self.written = {str(s.request.messages): answers[s.key] for s in samples
+                        if not isinstance(s.request, Spoken)}  # fmt: skip
+        self.settings: dict = {}
+        self.asked: list[int] = []
+        """Sizes of the batches."""
+
+    def configure(self, **settings) -> None:
+        self.settings |= settings
+
+    def answer_all(self, dialogues):
+        asked = list(dialogues)
+        self.asked.append(len(asked))
+        return [self.written[str(messages)] for messages in asked]
+
+    def transcribe(self, recording, *, language):
+        self.text = self.says[str(recording)]
+        return self
+
+    def translate(self, recording, *, to):
+        return self.transcribe(recording, language=to)

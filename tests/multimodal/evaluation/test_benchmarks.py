@@ -1,0 +1,130 @@
+"""Every benchmark reads its published layout and gives the score that was computed by hand."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from language.errors import InputError
+from multimodal.cli import main
+from multimodal.evaluation.benchmark import Settings
+from multimodal.evaluation.benchmarks import NAMES, benchmark
+from multimodal.evaluation.runner import read_samples, run
+from tests.multimodal.evaluation.canned import Canned
+from tests.multimodal.evaluation.sets import SETS
+
+
+@pytest.mark.parametrize("name", list(SETS))
+def test_scores_are_those_by_hand(name, tmp_path: Path, capsys):
+    make, settings, answers, value = SETS[name]
+    data, out = tmp_path / "data", tmp_path / "out"
+    make(data)
+    chosen, given = benchmark(name), Settings(**settings)
+    file = run(
+        chosen,
+        Canned(chosen, data, given, answers),
+        data,
+        out,
+        settings=given,
+        model={"name": "canned"},
+    )
+    assert file == out / "predictions.jsonl"
+    assert main(["score", str(file), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["value"] == pytest.approx(value, abs=1e-3)
+    assert found["number"] == len(answers) and found["low"] <= found["value"] <= found["high"]
+    assert found["benchmark"] == name and found["judge"] == "none"
+    assert json.loads((out / "metrics.json").read_text())["value"] == found["value"]
+    page = (out / "report.html").read_text()
+    assert chosen.title in page and "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize("name", list(SETS))
+def test_another_folder_is_told_what_was_looked_for(name, tmp_path: Path):
+    (tmp_path / "holiday.txt").write_text("nothing")
+    chosen, settings = benchmark(name), Settings(**SETS[name][1])
+    with pytest.raises(InputError, match=r"looked for|missing"):
+        read_samples(chosen, tmp_path, settings=settings)
+    with pytest.raises(InputError, match="no such folder"):
+        read_samples(chosen, tmp_path / "nowhere", settings=settings)
+
+
+@pytest.mark.parametrize("name", [n for n in SETS if n not in ("mmmu",)])
+def test_half_of_a_set_is_refused(name, tmp_path: Path):
+    SETS[name][0](tmp_path)
+    endings = {".png", ".jpg", ".mp4", ".mkv", ".flac", ".ogg", ".wav", ".mp3"}
+    for path in list(tmp_path.rglob("*")):
+        if path.suffix in endings:
+            path.unlink()
+    with pytest.raises(InputError, match="missing: half of the set"):
+        read_samples(benchmark(name), tmp_path, settings=Settings(**SETS[name][1]))
+
+
+@pytest.mark.parametrize("name", list(SETS))
+def test_annotations_that_are_cut_off_or_of_other_types_are_one_line(name, tmp_path: Path):
+    """Each annotation file is cut in the middle, then filled with something else."""
+    make, settings, answers, _ = SETS[name]
+    chosen = benchmark(name)
+    kinds = {".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet"}
+    make(tmp_path / "whole")
+    files = [p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*")
+             if p.suffix in kinds]  # fmt: skip
+    assert files
+    for number, file in enumerate(files):
+        for how in (lambda b: b[: len(b) // 2], lambda b: b'{"data": 5, "questions": []}'):
+            folder = tmp_path / f"{number}-{id(how)}"
+            shutil.copytree(tmp_path / "whole", folder)
+            broken = folder / file
+            broken.write_bytes(how(broken.read_bytes()))
+            try:
+                found = read_samples(chosen, folder, settings=Settings(**settings))
+            except InputError as error:
+                assert "\n" not in str(error)
+            else:  # a table that ends early is a smaller table
+                assert len(found) <= len(answers)
+
+
+def test_all_are_listed_with_metric_layout_and_the_paper_s_figures(capsys):
+    assert main(["evaluate", "--list", "--json"]) == 0
+    listed = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
+    assert set(listed) == set(NAMES)
+    assert {*SETS} <= set(NAMES)
+    for each in listed.values():
+        assert each["metric"] and each["layout"] and each["source"] and each["split"]
+    assert listed["docvqa"]["paper"] == {"8b": 84.4, "70b": 92.2, "405b": 92.6}
+    assert main(["evaluate", "--list"]) == 0
+    assert "looks for" in capsys.readouterr().out
+
+
+def test_prompts_are_what_they_were():
+    """A prompt that changes changes figures: raise the benchmark's version with it."""
+    asked = {name: (benchmark(name).version, benchmark(name).prompt) for name in NAMES}
+    word = "{question}\nAnswer the question using a single word or phrase."
+    letter = (
+        "{question}\n{options}\nAnswer with the option's letter from the given choices directly."
+    )
+    assert asked["vqav2"] == asked["textvqa"] == asked["docvqa"] == (1, word)
+    assert asked["activitynetqa"] == (1, word)
+    assert asked["ai2d"] == asked["perceptiontest"] == asked["nextqa_mc"] == (1, letter)
+    assert asked["mmmu"] == (1, f"{letter} | {word}")
+    assert asked["tvqa"] == (1, "Subtitles: {subtitles}\n" + letter)
+    assert asked["chartqa"] == (
+        1, "{question}\nAnswer the question with a single word or number."
+    )  # fmt: skip
+
+
+def test_recognized_words_are_asked_for_and_written_down(tmp_path: Path):
+    SETS["textvqa"][0](tmp_path)
+    chosen = benchmark("textvqa")
+    (plain,) = read_samples(chosen, tmp_path, settings=Settings())
+    (helped,) = read_samples(chosen, tmp_path, settings=Settings(ocr=True))
+    texts = [s.request.messages[0]["content"][1]["text"] for s in (plain, helped)]
+    assert "STOP" not in texts[0] and "Reference OCR token: STOP, here" in texts[1]
+    with pytest.raises(InputError, match="docvqa does not take it"):
+        benchmark("docvqa").check(Settings(ocr=True))
+
+
+def test_names_that_are_close_are_offered(capsys):
+    assert main(["evaluate", "docvqua", "--data", "x"]) == 2
+    assert "did you mean 'docvqa'" in capsys.readouterr().err
