@@ -1,5 +1,7 @@
 """Keys and values of what was read, kept so that each new token costs one token (section 6)."""
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -35,6 +37,13 @@ class KeyValueCache:
     def device(self) -> torch.device:
         """Where the keys and values lie."""
         return self.keys.device
+
+    def front(self, number: int) -> "KeyValueCache":
+        """The first ``number`` rows, in the same memory; lengths are counted apart."""
+        rows = copy.copy(self)
+        rows.keys, rows.values = self.keys[:, :number], self.values[:, :number]
+        rows.lengths = self.lengths[:number]
+        return rows
 
     def is_uniform(self) -> bool:
         """Whether all rows are equally long, so that positions are one range."""

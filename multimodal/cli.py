@@ -24,6 +24,7 @@ VERBS = {
     "respond": ("respond", "make spoken dialogues of transcribed recordings"),
     "convert": ("convert", "turn a model directory into another layout"),
     "info": ("info", "say what a model directory or a config is"),
+    "serve": ("serve", "answer OpenAI clients over HTTP"),
     "evaluate": ("evaluate", "measure a model on a benchmark"),
     "score": ("score", "score the kept answers of an evaluation again"),
     "plan": ("plan", "say what a training would cost on so many GPUs"),

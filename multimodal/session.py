@@ -25,6 +25,11 @@ class MultimodalSession:
         self._memories: dict[Seen, ImageMemory] = {}
         self._visible: dict[Seen, Tensor] = {}  # [batch, media] each: what the latest token sees
 
+    @property
+    def sights(self) -> tuple[dict[Seen, ImageMemory], dict[Seen, Tensor]]:
+        """Keys and values of the media, and which of them the latest tokens see, [batch, media]."""
+        return self._memories, self._visible
+
     @torch.no_grad()
     def prefill(self, batch: Batch) -> Tensor:
         """Read a prompt, or the next turn of a dialogue with its new media.

@@ -5,6 +5,7 @@ with, and pieces are answered side by side. Nothing is cut off silently: what is
 holds no words, or could be cut short, stands in the transcript's remarks.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -28,6 +29,10 @@ from speech.segmentation import Segment, SegmentationConfig, speech_segments
 
 NUM_IDENTIFIED = 3
 """Pieces at the start of a recording that are asked for its language."""
+
+
+class TooLongError(InputError):
+    """A recording goes on for longer than is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +72,8 @@ class Hearing:
     """English name of the language that is spoken; None is found out by asking the model."""
     to: str | None = None
     """English name of the language to translate into; None transcribes."""
+    max_seconds: float = math.inf
+    """Longest recording that is read."""
     segments: list[TranscriptSegment] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -80,6 +87,7 @@ class Hearing:
 
         Raises:
             InputError: it is unusable, or from some place on; what came before is answered first.
+            TooLongError: it goes on after ``max_seconds``.
         """
         limit = self.processor.max_seconds
         cutting = self.config.segmentation
@@ -108,7 +116,11 @@ class Hearing:
         try:
             for chunk in chunks:
                 self.seconds += len(chunk) / SAMPLE_RATE
+                if self.seconds > self.max_seconds:
+                    raise TooLongError("recording", f"longer than {self.max_seconds:g} seconds")
                 yield chunk
+        except TooLongError:
+            raise
         except InputError as fault:
             self._fault = fault
 
