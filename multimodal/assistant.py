@@ -29,7 +29,7 @@ from multimodal.processor import Message, Processor
 from multimodal.rows import Encoded
 from multimodal.session import MultimodalSession
 from multimodal.transcript import Transcript
-from multimodal.transcription import Hearing, TranscriptionConfig, named
+from multimodal.transcription import Hearing, TranscriptionConfig, heard_together, named
 from speech.audio import Audio
 from video.frames import Clip
 from vision.pictures import Picture, open_picture
@@ -215,6 +215,23 @@ class Assistant:
             InputError: the recording is unusable, the language unknown, or the model cannot hear.
         """
         return self._heard(self.hearing(recording, to=to))
+
+    def hear_all(
+        self, recordings: Iterable[Audio], *, language: str | None = None, to: str | None = None
+    ) -> list[Transcript]:
+        """Transcripts, or with ``to`` translations, of recordings that are heard side by side.
+
+        Args:
+            recordings: each as for `transcribe`.
+            language: that is spoken in all of them; needed, unless they are translated.
+            to: the language to translate into.
+
+        Raises:
+            InputError: as `transcribe` and `translate` do, about the first that is at fault.
+        """
+        if language is None and to is None:
+            return [self.transcribe(recording) for recording in recordings]
+        return heard_together([self.hearing(each, language=language, to=to) for each in recordings])
 
     def hearing(
         self, recording: Audio, *, language: str | None = None, to: str | None = None

@@ -89,17 +89,12 @@ class Hearing:
             InputError: it is unusable, or from some place on; what came before is answered first.
             TooLongError: it goes on after ``max_seconds``.
         """
-        limit = self.processor.max_seconds
-        cutting = self.config.segmentation
-        cutting = replace(cutting, max_seconds=min(cutting.max_seconds, limit))
-        cut = speech_segments(self._counted(stream_audio(self.source)), cutting)
+        cut = self._cut()
         while batch := list(islice(cut, self.config.batch_size)):
             if self.language is None and self.to is None:
                 self.language = self._identified(batch[:NUM_IDENTIFIED])
             yield from self._answered(batch)
-        if self._fault is not None:
-            raise self._fault
-        self.is_complete = True
+        self._end()
 
     def transcript(self) -> Transcript:
         """All that was said, after :meth:`pieces` has ended."""
@@ -110,6 +105,18 @@ class Hearing:
             duration=self.seconds,
             remarks=tuple(self.remarks),
         )
+
+    def _cut(self) -> Iterator[Segment]:
+        """The recording in pieces that the model can hear."""
+        cutting = self.config.segmentation
+        limit = min(cutting.max_seconds, self.processor.max_seconds)
+        chunks = self._counted(stream_audio(self.source))
+        return speech_segments(chunks, replace(cutting, max_seconds=limit))
+
+    def _end(self) -> None:
+        if self._fault is not None:
+            raise self._fault
+        self.is_complete = True
 
     def _counted(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
         """The chunks, as far as they can be read: a fault is kept until those are answered."""
@@ -143,12 +150,7 @@ class Hearing:
 
     def _answered(self, batch: Sequence[Segment]) -> Iterator[Piece]:
         """Answers in the order of the pieces: the first still unfinished one as it is written."""
-        prompts = self.model.config.speech_prompts
-        if self.to is not None:
-            prompt = prompts.translate.format(language=self.to)
-        else:
-            prompt = prompts.transcribe.format(language=self.language or "English")
-        answers = _Answers(self, batch, prompt)
+        answers = _Answers(self, batch, self._prompt())
         shown = 0  # the piece whose text is being shown
         for texts in answers.steps():
             while shown < len(batch):
@@ -163,6 +165,12 @@ class Hearing:
             if answers.unseen[index]:
                 yield Piece(text=answers.unseen[index])
             yield Piece(segment=self._judged(batch[index], answers, index))
+
+    def _prompt(self) -> str:
+        prompts = self.model.config.speech_prompts
+        if self.to is not None:
+            return prompts.translate.format(language=self.to)
+        return prompts.transcribe.format(language=self.language or "English")
 
     def _judged(self, segment: Segment, answers: "_Answers", index: int) -> TranscriptSegment:
         """The segment as it is kept: without text where there were no words in it."""
@@ -180,6 +188,30 @@ class Hearing:
         if text:
             self.segments.append(kept)
         return kept
+
+
+def heard_together(hearings: Sequence[Hearing]) -> list[Transcript]:
+    """Transcripts of recordings whose pieces are answered side by side.
+
+    Args:
+        hearings: of one model, and of one language or translation, which must be known.
+
+    Raises:
+        InputError: a recording is unusable.
+    """
+    pieces = [(hearing, segment) for hearing in hearings for segment in hearing._cut()]
+    size = hearings[0].config.batch_size if hearings else 1
+    for start in range(0, len(pieces), size):
+        batch = pieces[start : start + size]
+        first = hearings[0]
+        answers = _Answers(first, [segment for _, segment in batch], first._prompt())
+        for _ in answers.steps():
+            pass
+        for index, (hearing, segment) in enumerate(batch):
+            hearing._judged(segment, answers, index)
+    for hearing in hearings:
+        hearing._end()
+    return [hearing.transcript() for hearing in hearings]
 
 
 class _Answers:

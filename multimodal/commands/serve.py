@@ -1,6 +1,7 @@
 """`openherd serve`: an endpoint that any OpenAI client may talk to."""
 
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +54,7 @@ def main(words: Sequence[str]) -> int:
         raise InputError("serve", "--context and --queue must be 0 or more, times above 0")
     if options.files is not None and not Path(options.files).is_dir():
         raise InputError(options.files, "no such folder")
+    listening = _listen(options.host, options.port)
     try:
         import uvicorn
 
@@ -61,15 +63,23 @@ def main(words: Sequence[str]) -> int:
         raise InputError(
             "serve", f"{error.name} is not installed: pip install 'openherd[serve]'"
         ) from None
-    print(f"http://{options.host}:{options.port}/v1, model {endpoint.model!r}", flush=True)
+    print(f"http://{options.host}:{listening.getsockname()[1]}/v1, model {endpoint.model!r}",
+          flush=True)  # fmt: skip
+    config = uvicorn.Config(endpoint.app(), log_level="warning", timeout_keep_alive=30)
     try:
-        uvicorn.run(
-            endpoint.app(), host=options.host, port=options.port, log_level="warning",
-            timeout_keep_alive=30, h11_max_incomplete_event_size=64 << 10,
-        )  # fmt: skip
+        uvicorn.Server(config).run(sockets=[listening])
     finally:
         endpoint.engine.close()
+        listening.close()
     return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take a port, before the time that a model takes is spent."""
+    try:
+        return socket.create_server((host, port), backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise InputError(f"{host}:{port}", f"cannot listen there ({error})") from None
 
 
 def make_endpoint(options: Namespace) -> "Endpoint":

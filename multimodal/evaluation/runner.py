@@ -9,7 +9,7 @@ in a file; whoever is last puts them together. So any launcher will do.
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -121,18 +121,22 @@ def _spoken_prompt(assistant: Assistant, samples: Sequence[Sample]) -> str:
 
 
 def _answered(assistant: Assistant, batch: Sequence[Sample]) -> Iterator[Prediction]:
-    dialogues = [each.request for each in batch if isinstance(each.request, Dialogue)]
+    requests = [sample.request for sample in batch]
+    dialogues = [each for each in requests if isinstance(each, Dialogue)]
     answers = iter(assistant.answer_all(dialogue.messages for dialogue in dialogues))
-    for sample in batch:
-        request = sample.request
-        text = _heard(assistant, request) if isinstance(request, Spoken) else next(answers)
+    heard = iter(_heard(assistant, [each for each in requests if isinstance(each, Spoken)]))
+    for sample, request in zip(batch, requests, strict=True):
+        text = next(heard) if isinstance(request, Spoken) else next(answers)
         yield prediction_of(sample, text, media=media_of(request))
 
 
-def _heard(assistant: Assistant, request: Spoken) -> str:
-    if request.to is None:
-        return assistant.transcribe(request.recording, language=request.language).text
-    return assistant.translate(request.recording, to=request.to).text
+def _heard(assistant: Assistant, requests: Sequence[Spoken]) -> Iterator[str]:
+    """Transcripts or translations, those that ask for the same side by side."""
+    for (language, to), some in groupby(requests, key=lambda each: (each.language, each.to)):
+        recordings = [each.recording for each in some]
+        spoken = language if to is None else None
+        for transcript in assistant.hear_all(recordings, language=spoken, to=to):
+            yield transcript.text
 
 
 def media_of(request: Dialogue | Spoken) -> list[str]:

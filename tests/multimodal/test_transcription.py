@@ -268,3 +268,20 @@ def test_only_languages_count_as_languages(assistant, talk):
     transcript = assistant.transcribe((talk, RATE))  # random weights name none
     assert transcript.language is None
     assert len(transcript.segments) == 3
+
+
+def test_recordings_heard_side_by_side_are_each_heard_as_alone(assistant, talk):
+    """Short ones, one of three stretches, and one in which nobody speaks."""
+    recordings = [(sound(0.5 + 0.3 * n, seed=n)[0], RATE) for n in range(4)]
+    recordings += [(talk, RATE), (quiet(1.0), RATE)]
+    assistant.transcription = replace(assistant.transcription, batch_size=4)
+    together = assistant.hear_all(recordings, language="en")
+    assert together == [assistant.transcribe(each, language="en") for each in recordings]
+    assert len(together[4].segments) == 3 and not together[5].text
+    translated = assistant.hear_all(recordings, to="German")
+    assert translated == [assistant.translate(each, to="German") for each in recordings]
+    unknown = assistant.hear_all(recordings[:2])  # each is asked for its language
+    assert unknown == [assistant.transcribe(each) for each in recordings[:2]]
+    assert assistant.hear_all([], language="en") == []
+    with pytest.raises(InputError):
+        assistant.hear_all([recordings[0], b"no sound"], language="en")

@@ -98,10 +98,10 @@ def bleu_tokenizer(language: str) -> BleuTokenizer:
     if language in _CHINESE:
         return BleuTokenizer(name="zh")
     if language in _BY_MECAB:
-        name, module, extra = _BY_MECAB[language]
-        if _installed(module):
+        name = _BY_MECAB[language]
+        if _works(name):
             return BleuTokenizer(name=name)
-        remark = f"characters for want of {name}, which `pip install sacrebleu[{extra}]` brings"
+        remark = f"characters for want of {name}, which `pip install sacrebleu[{name[:2]}]` brings"
         return BleuTokenizer(name="char", remark=remark)
     return BleuTokenizer(name="char" if language in CHARACTER_LANGUAGES else "13a")
 
@@ -113,19 +113,16 @@ def _metric(tokenizer: str) -> Any:
     return BLEU(tokenize=tokenizer)
 
 
-def _installed(module: str) -> bool:
-    """Whether sacrebleu's tokenizer works; it is imported, since its dictionary may be missing."""
-    from importlib import import_module
+def _works(name: str) -> bool:
+    """Whether what a tokenizer needs is installed; its dictionary is a package of its own."""
+    from sacrebleu.metrics import BLEU
 
     try:
-        import_module(module)
+        BLEU(tokenize=name)
     except (ImportError, RuntimeError):  # sacrebleu turns the one into the other
         return False
     return True
 
 
 _CHINESE = frozenset("cmn hak nan wuu yue zh zho".split())
-_JAPANESE = ("ja-mecab", "sacrebleu.tokenizers.tokenizer_ja_mecab", "ja")
-_KOREAN = ("ko-mecab", "sacrebleu.tokenizers.tokenizer_ko_mecab", "ko")
-_BY_MECAB = {"ja": _JAPANESE, "jpn": _JAPANESE, "ko": _KOREAN, "kor": _KOREAN}
-"""Name of the tokenizer, its module, and the extra that installs what it needs."""
+_BY_MECAB = {"ja": "ja-mecab", "jpn": "ja-mecab", "ko": "ko-mecab", "kor": "ko-mecab"}

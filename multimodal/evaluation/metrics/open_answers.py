@@ -71,7 +71,7 @@ _GROUPED = r"-?\b\d{1,3}(?:,\d{3})+\b"
 _SCIENTIFIC = r"-?\d+(?:\.\d+)?[eE][+-]?\d+"
 """1.5e-3"""
 _PLAIN = r"-?(?:\d+\.\d+|\.\d+|\d+\b)(?![eE][+-]?\d+)(?![,\d])"
-"""12, 1.5 or .5, but no part of the others; nor does a number before a comma count."""
+"""12, 1.5 or .5, not before a comma; parts of the others as well, such as the last group."""
 
 
 def _numbers(text: str) -> list[str]:

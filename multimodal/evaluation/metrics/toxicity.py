@@ -85,7 +85,10 @@ def classified_toxicity(
     """
     if len(inputs) != len(outputs):
         raise ValueError(f"{len(outputs)} outputs for {len(inputs)} inputs")
-    return toxicity_counts(zip(is_toxic(inputs), is_toxic(outputs), strict=True))
+    before, after = is_toxic(inputs), is_toxic(outputs)
+    if not len(before) == len(after) == len(inputs):
+        raise ValueError(f"{len(before)} and {len(after)} verdicts on {len(inputs)} texts each")
+    return toxicity_counts(zip(before, after, strict=True))
 
 
 def _fraction(count: int, total: int, kind: str) -> float:

@@ -31,9 +31,5 @@ class Canned:
         self.asked.append(len(asked))
         return [self.written[str(messages)] for messages in asked]
 
-    def transcribe(self, recording, *, language):
-        self.text = self.says[str(recording)]
-        return self
-
-    def translate(self, recording, *, to):
-        return self.transcribe(recording, language=to)
+    def hear_all(self, recordings, *, language, to):
+        return [SimpleNamespace(text=self.says[str(recording)]) for recording in recordings]

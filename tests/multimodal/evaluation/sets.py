@@ -127,6 +127,14 @@ def nextqa_mc(folder: Path) -> None:
     write(folder / "test.csv", head + "77,9,4,4,why did he stop,1,5,CW,cold,tired,hot,old,late\n")
 
 
+def nextqa(folder: Path) -> None:
+    film(folder / "NExTVideo" / "1164" / "77.mp4")
+    write(folder / "map_vid_vidorID.json", {"77": "1164/77"})
+    head = "video,frame_count,width,height,question,answer,qid,type,additional_ref_answer\n"
+    rows = ["77,9,4,4,what does he pet,dog,5,DO,\n", "77,9,4,4,how many,two,6,DC,\n"]
+    write(folder / "test.csv", head + "".join(rows))
+
+
 def tvqa(folder: Path) -> None:
     film(folder / "videos" / "s01_clip.mp4")
     record = {"qid": 11, "q": "Who came in?", "answer_idx": 4, "show_name": "Castle",

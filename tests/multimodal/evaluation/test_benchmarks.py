@@ -12,7 +12,8 @@ from multimodal.evaluation.benchmark import Settings
 from multimodal.evaluation.benchmarks import NAMES, benchmark
 from multimodal.evaluation.runner import read_samples, run
 from tests.multimodal.evaluation.canned import Canned
-from tests.multimodal.evaluation.sets import SETS
+from tests.multimodal.evaluation.metrics.dictionary_files import write_dictionary
+from tests.multimodal.evaluation.sets import SETS, nextqa
 
 
 @pytest.mark.parametrize("name", list(SETS))
@@ -128,3 +129,20 @@ def test_recognized_words_are_asked_for_and_written_down(tmp_path: Path):
 def test_names_that_are_close_are_offered(capsys):
     assert main(["evaluate", "docvqua", "--data", "x"]) == 2
     assert "did you mean 'docvqa'" in capsys.readouterr().err
+
+
+def test_open_answers_of_nextqa_are_as_alike_as_the_dictionary_says(tmp_path: Path, capsys):
+    """Above dog and cat there is animal, above that the root: 2 * 2 / (3 + 3); a count is right."""
+    nouns = {"entity": (["entity"], []), "animal": (["animal"], ["entity"]),
+             "dog": (["dog"], ["animal"]), "cat": (["cat"], ["animal"])}  # fmt: skip
+    dictionary = write_dictionary(tmp_path / "wordnet", nouns=nouns)
+    data, out = tmp_path / "data", tmp_path / "out"
+    nextqa(data)
+    chosen, settings = benchmark("nextqa"), Settings(wordnet=str(dictionary))
+    model = Canned(chosen, data, settings, {"77-5": "a cat", "77-6": "two"})
+    run(chosen, model, data, out, settings=settings, model={"name": "canned"})
+    assert main(["score", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["value"] == pytest.approx((100 * 4 / 6 + 100) / 2, abs=1e-3)
+    with pytest.raises(InputError, match="no WordNet dictionary"):
+        read_samples(chosen, data, settings=Settings(wordnet=str(data)))

@@ -341,7 +341,8 @@ def test_bad_usage_is_one_line(capsys):
     for words, fault in (
         (["--rows", "0"], "--rows: must be 1 or more"),
         (["--files", "nowhere"], "nowhere: no such folder"),
-        (["--model", "nowhere"], "nowhere"),
+        (["--model", "nowhere", "--port", "0"], "nowhere"),
+        (["--port", "99999"], "127.0.0.1:99999: cannot listen there"),
     ):
         assert main(["serve", *words]) == 2
         said = capsys.readouterr().err
