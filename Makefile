@@ -7,7 +7,7 @@ JOBS ?= 2
 RUN := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 SOURCES := pyproject.toml setup.py constraints.txt
 
-.PHONY: help demo test test-slow test-parallel test-crash lint format bench train-tiny clean
+.PHONY: help demo test test-slow test-parallel test-crash test-browser lint format bench train-tiny clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -31,7 +31,7 @@ demo: .venv/.installed  ## caption held-out pictures with the model that ships, 
 	@$(BIN)/python -m multimodal.world.tour demo
 
 test: .venv/.installed-dev  ## the tests, but the slow ones
-	$(RUN) $(BIN)/python -m pytest -n $(JOBS) -m "not slow and not gpu"
+	$(RUN) $(BIN)/python -m pytest -n $(JOBS) -m "not slow and not gpu and not browser"
 
 test-slow: .venv/.installed-dev  ## the slow tests
 	$(RUN) $(BIN)/python -m pytest -n $(JOBS) -m "slow and not gpu"
@@ -41,6 +41,9 @@ test-parallel: .venv/.installed-dev  ## every layout of processes against one pr
 
 test-crash: .venv/.installed-dev  ## a run that is killed twenty times against one that is not
 	$(RUN) $(BIN)/python -m pytest tests/multimodal/training/test_crash.py
+
+test-browser: .venv/.installed-dev  ## the page in a real Chromium (Debian: apt install chromium)
+	$(RUN) $(BIN)/python -m pytest -m browser tests/multimodal/demo
 
 lint: .venv/.installed-dev  ## style, types, spelling, import direction
 	$(BIN)/ruff check .

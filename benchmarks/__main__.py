@@ -18,6 +18,8 @@ NAMES = (
     "transcription",
     "video_frames",
     "video_step",
+    "serving",
+    "evaluation",
 )
 
 

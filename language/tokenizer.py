@@ -333,6 +333,22 @@ class TextStream:
         return self._decoder.decode(b"", final=True)
 
 
+def words(tokens: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, int]]:
+    """The words of a text, each with the number of tokens up to its end.
+
+    A word begins where a token's text does with a space; tokens within a character go with it.
+    """
+    stream = TextStream(tokenizer)
+    found: list[tuple[str, int]] = []
+    for number, token in enumerate(tokens, start=1):
+        text = stream.push(token)
+        if found and not text.startswith((" ", "\n")):
+            found[-1] = (found[-1][0] + text, number)
+        else:
+            found.append((text, number))
+    return [(text.strip(), end) for text, end in found]
+
+
 def train_bpe(texts: Iterable[str], *, num_merged: int) -> HuggingFaceTokenizer:
     """Learn a small tokenizer of Llama 3's form from ``texts``.
 

@@ -274,8 +274,7 @@ class Assistant:
             InputError: the picture is unusable.
         """
         shown = open_picture(picture)
-        batch = self._batch([self._prompt(self._turn(shown, question))])
-        said, seen = self._answered(batch)
+        said, seen = self.answered(shown, question)
         weights = attention_map(self.model, seen, num_tokens=max(1, len(said)))
         tiles = self.model.config.tiles
         assert tiles is not None, "the processor refused the picture"
@@ -295,13 +294,26 @@ class Assistant:
         Raises:
             InputError: the clip is unusable, or the model has no video parts.
         """
-        batch = self._batch([self._prompt(self._turn(Watched(clip), question, sound=sound))])
-        said, seen = self._answered(batch)
+        said, seen = self.answered(Watched(clip), question, sound=sound)
         weights = frames_attention(self.model, seen, num_tokens=max(1, len(said)))
         watcher = self.processor.watcher
         assert watcher is not None, "the processor refused the clip"
         frames = list(watcher.reader(clip, watcher.clips.num_frames))
         return self._text(said), draw_sheet(frames, weights, watcher.frame_tiles)
+
+    def answered(
+        self, medium: Medium, question: str, *, sound: bool = False
+    ) -> tuple[list[int], Batch]:
+        """An answer's tokens, and the row with those that gave it, for a look inside.
+
+        These are the prompt's last token and all of the answer but its own last.
+
+        Raises:
+            InputError: as for `ask`.
+        """
+        batch = self._batch([self._prompt(self._turn(medium, question, sound=sound))])
+        said = list(self._tokens(batch, Conversation(self.model)))
+        return said, with_answer(batch, said[:-1])
 
     def save(self, directory: str | Path) -> None:
         """Write model, tokenizer and what lies beside them as a directory that `load` reads.
@@ -310,14 +322,6 @@ class Assistant:
             InputError: something stands there that would be lost.
         """
         save_model(self.model, directory, self.processor.tokenizer, companions=self._companions)
-
-    def _answered(self, batch: Batch) -> tuple[list[int], Batch]:
-        """An answer's tokens, and the row with those that gave it.
-
-        These are the prompt's last token and all of the answer but its own last.
-        """
-        said = list(self._tokens(batch, Conversation(self.model)))
-        return said, with_answer(batch, said[:-1])
 
     def _heard(self, hearing: Hearing) -> Transcript:
         for _ in hearing.pieces():

@@ -53,15 +53,30 @@ def attention_map(model: MultimodalLlama, batch: Batch, *, num_tokens: int) -> T
     Returns:
         Weights `[patch rows, patch columns]` over the picture's canvas of tiles.
     """
+    return token_maps(model, batch, num_tokens=num_tokens).mean(dim=0)
+
+
+def token_maps(model: MultimodalLlama, batch: Batch, *, num_tokens: int) -> Tensor:
+    """Where each of the last tokens of a row looks in its only picture.
+
+    Args:
+        model: with image parts.
+        batch: one row with one picture.
+        num_tokens: tokens from the row's end that count.
+
+    Returns:
+        Weights `[tokens, patch rows, patch columns]` over the picture's canvas of tiles.
+    """
     assert batch.images is not None and model.config.image_encoder is not None
     encoder = model.config.image_encoder
     maps, _ = model.cross_attention_maps(batch)  # [layers, 1, tokens, slots]
-    weights = maps[:, 0, -num_tokens:].mean(dim=(0, 1))  # [slots]
+    weights = maps[:, 0, -num_tokens:].mean(dim=0)  # [tokens, slots]
     rows, columns = batch.images.arrangements[0].tolist()
     side = encoder.image_size // encoder.patch_size
-    patches = weights.view(rows * columns, encoder.num_tokens)[:, -encoder.num_patches :]
-    grid = patches.reshape(rows, columns, side, side)
-    return grid.transpose(1, 2).reshape(rows * side, columns * side).float().cpu()
+    patches = weights.view(-1, rows * columns, encoder.num_tokens)[..., -encoder.num_patches :]
+    grid = patches.reshape(-1, rows, columns, side, side)  # [tokens, rows, columns, side, side]
+    whole = grid.transpose(2, 3).reshape(-1, rows * side, columns * side)
+    return whole.float().cpu()
 
 
 def draw_attention(

@@ -25,6 +25,7 @@ VERBS = {
     "convert": ("convert", "turn a model directory into another layout"),
     "info": ("info", "say what a model directory or a config is"),
     "serve": ("serve", "answer OpenAI clients over HTTP"),
+    "demo": ("demo", "open a page in the browser"),
     "evaluate": ("evaluate", "measure a model on a benchmark"),
     "score": ("score", "score the kept answers of an evaluation again"),
     "plan": ("plan", "say what a training would cost on so many GPUs"),

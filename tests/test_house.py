@@ -133,7 +133,9 @@ def test_an_intruder_among_the_packages_is_named(tmp_path: Path):
 def test_wheel_holds_packages_and_configs_and_no_tests(tmp_path: Path):
     tree = tmp_path / "tree"  # apart, since setuptools keeps files of earlier builds in build/
     skipped = shutil.ignore_patterns(".*", "build", "dist", "runs", "demo", "*.egg-info")
-    shutil.copytree(ROOT, tree, ignore=skipped)
+    shutil.copytree(ROOT, tree, ignore=lambda folder, names: (
+        skipped(folder, names) if Path(folder) == ROOT else {"__pycache__"}
+    ))  # fmt: skip
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", tmp_path, tree]
     subprocess.run(list(map(str, command)), check=True, capture_output=True)
     (wheel,) = tmp_path.glob("openherd-*.whl")

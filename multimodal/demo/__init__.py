@@ -1,0 +1,1 @@
+"""The page: a model in the browser, without a network."""
