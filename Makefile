@@ -7,7 +7,7 @@ JOBS ?= 2
 RUN := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 SOURCES := pyproject.toml setup.py constraints.txt
 
-.PHONY: help demo test test-slow test-parallel test-crash test-browser lint format bench train-tiny clean
+.PHONY: help demo test test-slow test-parallel test-crash test-browser docs lint format bench train-tiny clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -44,6 +44,9 @@ test-crash: .venv/.installed-dev  ## a run that is killed twenty times against o
 
 test-browser: .venv/.installed-dev  ## the page in a real Chromium (Debian: apt install chromium)
 	$(RUN) $(BIN)/python -m pytest -m browser tests/multimodal/demo
+
+docs: .venv/.installed-dev  ## the site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: .venv/.installed-dev  ## style, types, spelling, import direction
 	$(BIN)/ruff check .

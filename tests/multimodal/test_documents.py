@@ -6,9 +6,11 @@ stands with its answers is asked of the shipped model itself.
 
 import io
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -169,3 +171,21 @@ def test_the_tree_is_the_tree():
     packages = {f"{path.parent.name}/" for path in ROOT.glob("*/__init__.py")}
     assert listed == packages | {"configs/", "tests/", "benchmarks/", "docs/"}
     assert all((ROOT / name).is_dir() for name in listed)
+
+
+def test_the_site_builds_and_asks_nothing_of_other_hosts(tmp_path):
+    """Every page, every reference, every link; search works from the index that lies beside."""
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", site]
+    done = subprocess.run(
+        list(map(str, command)), cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    pages = list(site.rglob("index.html"))
+    assert len(pages) >= len(list((ROOT / "docs").glob("*.md")))
+    fetched = re.compile(r"<(script|img|link[^>]+stylesheet)[^>]+(src|href)=.https?:")
+    for page in pages:
+        assert not fetched.search(page.read_text()), page
+    assert (site / "search" / "search_index.json").stat().st_size > 10_000
+    assert "MeshStrategy" in (site / "reference" / "index.html").read_text()
