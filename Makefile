@@ -7,7 +7,7 @@ JOBS ?= 2
 RUN := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 SOURCES := pyproject.toml setup.py constraints.txt
 
-.PHONY: help demo test test-slow test-parallel test-crash test-browser docs lint format bench train-tiny clean
+.PHONY: help demo test test-slow test-parallel test-crash test-browser test-harness docs lint format bench train-tiny clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -44,6 +44,10 @@ test-crash: .venv/.installed-dev  ## a run that is killed twenty times against o
 
 test-browser: .venv/.installed-dev  ## the page in a real Chromium (Debian: apt install chromium)
 	$(RUN) $(BIN)/python -m pytest -m browser tests/multimodal/demo
+
+test-harness: .venv/.installed-dev  ## EleutherAI's harness with a model of ours
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[harness]'
+	$(RUN) HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/multimodal/evaluation/harness
 
 docs: .venv/.installed-dev  ## the site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

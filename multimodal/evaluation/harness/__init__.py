@@ -1,0 +1,1 @@
+"""Other people's evaluation harnesses, driving our models."""
