@@ -324,8 +324,8 @@ class TextStream:
 
     def push(self, token: int) -> str:
         """The characters that ``token`` completes; often one word, sometimes none."""
-        if token in self._special:
-            return ""
+        if token in self._special or token >= self._tokenizer.vocab_size:
+            return ""  # a core may have more rows than there are tokens
         return self._decoder.decode(self._tokenizer.token_bytes(token))
 
     def finish(self) -> str:

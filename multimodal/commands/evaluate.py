@@ -67,8 +67,10 @@ def main(words: Sequence[str]) -> int:
 
 
 def _evaluate(options: Namespace) -> int:
+    import torch
+
     from multimodal.evaluation.benchmarks import benchmark
-    from multimodal.evaluation.runner import run
+    from multimodal.evaluation.runner import own_device, run
 
     chosen = benchmark(options.benchmark)
     if options.data is None:
@@ -77,6 +79,7 @@ def _evaluate(options: Namespace) -> int:
     chosen.check(settings)
     default = Path("runs") / "evaluation" / f"{chosen.name}-{Path(options.model).name}"
     out = Path(options.out) if options.out else default
+    options.device = own_device(options.device, num_gpus=torch.cuda.device_count())
     assistant = load_assistant(options)
     file = run(
         chosen,

@@ -120,6 +120,19 @@ def _spoken_prompt(assistant: Assistant, samples: Sequence[Sample]) -> str:
     return prompts.translate if translates else prompts.transcribe
 
 
+def own_device(device: str, *, num_gpus: int) -> str:
+    """Where this process runs: of "auto", the GPU of its own number on its machine.
+
+    Args:
+        device: what the user says.
+        num_gpus: of this machine.
+    """
+    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+        if device == "auto" and num_gpus and name in os.environ:
+            return f"cuda:{int(os.environ[name]) % num_gpus}"
+    return device
+
+
 def _answered(assistant: Assistant, batch: Sequence[Sample]) -> Iterator[Prediction]:
     requests = [sample.request for sample in batch]
     dialogues = [each for each in requests if isinstance(each, Dialogue)]

@@ -22,6 +22,7 @@ from language.tokenizer import (
     TiktokenTokenizer,
     load_tokenizer,
     train_bpe,
+    words,
 )
 
 WORDS = st.lists(
@@ -213,6 +214,25 @@ def test_a_stream_leaves_special_tokens_out_and_ends_broken_text(bpe: HuggingFac
     assert stream.push(bpe.bos_id) == ""
     assert "".join(map(stream.push, broken)) == ""
     assert stream.finish() == "\ufffd"
+
+
+def test_rows_of_a_core_that_are_no_tokens_say_nothing(bpe: HuggingFaceTokenizer) -> None:
+    """A core may be padded to a rounder number of rows; random weights say those, too."""
+    stream, told = TextStream(bpe), bpe.encode("ab")
+    assert stream.push(bpe.vocab_size) == stream.push(bpe.vocab_size + 99) == ""
+    assert "".join(map(stream.push, told)) == "ab"
+
+
+@given(text=st.text("ab \u00e4\u4e16", min_size=1, max_size=20))
+def test_words_are_those_between_spaces(bpe: HuggingFaceTokenizer, text: str) -> None:
+    tokens = bpe.encode(text)
+    found = words(tokens, bpe)
+    assert [end for _, end in found] == sorted({end for _, end in found})
+    assert found[-1][1] == len(tokens)
+    assert "".join(word for word, _ in found).replace(" ", "") == text.replace(" ", "")
+    starts = [0, *(end for _, end in found[:-1])]
+    for (word, end), start in zip(found, starts, strict=True):
+        assert bpe.decode(tokens[start:end]).strip() == word
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,15 @@ def test_slurm_s_words_are_known(monkeypatch):
     assert runner.place() == (5, 8)
 
 
+def test_processes_of_a_machine_have_a_gpu_each(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert runner.own_device("auto", num_gpus=4) == "auto"
+    monkeypatch.setenv("LOCAL_RANK", "6")
+    assert runner.own_device("auto", num_gpus=4) == "cuda:2"
+    assert runner.own_device("cpu", num_gpus=4) == "cpu"
+    assert runner.own_device("auto", num_gpus=0) == "auto"
+
+
 def test_answers_of_another_run_are_left_alone(data, tmp_path):
     out = tmp_path / "out"
     go(data, out)
