@@ -41,7 +41,10 @@ ROWS, TOKENS, TILE, STEPS = 16, 64, 56, 8
 LAYOUTS: dict[str, tuple[int, dict[str, Any]]] = {
     "one process": (1, {}),
     "DP2": (2, {}),
+    "DP2, weights cut": (2, {"shards": 2}),
+    "DP2, weights cut but the frozen": (2, {"shards": 2, "shard_frozen": False}),
     "TP2": (2, {"tensor": 2, "micro_batches": 4}),
+    "TP2, tokens split": (2, {"tensor": 2, "micro_batches": 4, "split_text": True}),
     "PP2, gpipe": (2, {"pipeline": 2, "micro_batches": 8, "schedule": "gpipe"}),
     "PP2, 1f1b": (2, {"pipeline": 2, "micro_batches": 8}),
     "PP2, interleaved": (

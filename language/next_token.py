@@ -50,7 +50,7 @@ class NextTokenTraining(Training):
         """Begin with nothing gathered."""
         super().__init__(optimizer=optimizer, schedule=schedule)
         self.draft: Draft[Any] | None = None
-        """What the model was made from."""
+        """What the model is made from, as long as it is not filled."""
         self.fills_model = True
         """Whether the whole model is read here, and not by the strategy, in parts."""
         self.pipeline: Pipeline | None = None
@@ -71,8 +71,10 @@ class NextTokenTraining(Training):
         """Make the drafted model this run's, and fill it, unless the strategy does in parts."""
         if self.global_rank == 0:  # it reads much
             draft.check()
-        self.draft = draft
-        self.model = draft.fill() if self.fills_model else draft.model
+        if self.fills_model:
+            self.model = draft.fill()
+        else:
+            self.model, self.draft = draft.model, draft
 
     def sense(self, batch: Any) -> dict[Any, Tensor]:
         """What is computed of a batch's media before its text is read, by medium."""

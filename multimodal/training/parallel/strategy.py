@@ -224,6 +224,7 @@ class MeshStrategy(DDPStrategy):
     def _lay_out(self, training: NextTokenTraining) -> None:
         """Leave this process its part of the model, and its part of that to step."""
         self._keep_part(training)
+        training.draft = None  # it holds what is too small to be read in parts
         if self.mesh.data.size > 1:
             training.is_whole = False
             training.stepped = {
