@@ -42,9 +42,8 @@ QUESTION = "What is the capital of the country in which the river begins?"
 AGAINST = f"transformers {transformers.__version__} generate, same framework"
 
 
-def run() -> list[Ratio]:
+def run() -> Iterator[Ratio]:
     """The tiny core and one of half a billion weights, at three numbers of clients."""
-    results = []
     for name, config, num_new, pairs in (
         ("tiny core", TINY, 32, 5),
         ("0.5B core", HALF_BILLION, 8, 2),
@@ -61,17 +60,14 @@ def run() -> list[Ratio]:
                 _served(_plain(assistant, theirs, num_new)) as there,
             ):
                 for clients in (1, 8, 32):
-                    results.append(
-                        compare(
-                            f"endpoint, {name}, {clients} clients",
-                            ours=_asking(here, clients),
-                            theirs=_asking(there, clients),
-                            against=AGAINST,
-                            target=1.0 if clients == 1 else 1.5,
-                            pairs=pairs,
-                        )
+                    yield compare(
+                        f"endpoint, {name}, {clients} clients",
+                        ours=_asking(here, clients),
+                        theirs=_asking(there, clients),
+                        against=AGAINST,
+                        target=1.0 if clients == 1 else 1.5,
+                        pairs=pairs,
                     )
-    return results
 
 
 def _ours(assistant: Assistant, num_new: int) -> Starlette:

@@ -3,8 +3,10 @@
 import base64
 import html
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from PIL import Image
@@ -61,6 +63,7 @@ def write_report(
         f"<p>{_text(benchmark.metric)}; 95 % interval {results.whole.low:.1f} to "
         f"{results.whole.high:.1f}, {results.whole.number:,} samples</p>",
         _table(benchmark, results, content),
+        _confusion(results),
         "<h2>Worst samples</h2>",
         _samples(benchmark, results, worst),
         "<h2>Best samples</h2>" if best else "",
@@ -112,6 +115,27 @@ def _table(benchmark: Benchmark, results: Results, content: dict[str, Any]) -> s
         '<th class="number">number</th><th>of the scale</th></tr>'
     )
     return f"<h2>Figures</h2><table>{head}{cells}{paper}</table>"
+
+
+def _confusion(results: Results) -> str:
+    """How often each option was named where another, or it, was right; "" of open answers."""
+    references = [prediction.references for prediction in results.predictions]
+    if not all(isinstance(each, dict) and "options" in each for each in references):
+        return ""
+    most = max(len(each["options"]) for each in references)
+    named = [*ascii_uppercase[:most], ""]
+    pairs = Counter(
+        (ascii_uppercase[each["right"]], outcome.answer)
+        for each, outcome in zip(references, results.outcomes, strict=True)
+    )
+    head = "".join(f'<th class="number">{name or "none"}</th>' for name in named)
+    rows = "".join(
+        f"<tr><th>{right}</th>"
+        + "".join(f'<td class="number">{pairs[right, name]:,}</td>' for name in named)
+        + "</tr>"
+        for right in named[:-1]
+    )
+    return f"<h2>Options: right, and named</h2><table><tr><th>right</th>{head}</tr>{rows}</table>"
 
 
 def _bar(figure: Figure, most: float) -> str:

@@ -39,6 +39,8 @@ def test_scores_are_those_by_hand(name, tmp_path: Path, capsys):
     assert json.loads((out / "metrics.json").read_text())["value"] == found["value"]
     page = (out / "report.html").read_text()
     assert chosen.title in page and "http" not in page.replace("http-equiv", "")
+    has_options = name in ("ai2d", "perceptiontest", "nextqa_mc", "tvqa")
+    assert ("Options: right, and named" in page) == has_options
 
 
 @pytest.mark.parametrize("name", list(SETS))
