@@ -201,10 +201,12 @@ class MeshStrategy(DDPStrategy):
             _optimizers_to_device(self.optimizers, self.root_device)
 
     def teardown(self) -> None:
-        """Put the model away, if the run came so far that it has one."""
+        """Put the model away, if there is one that could be."""
         module = self.lightning_module
-        if module is not None and any(parameter.is_meta for parameter in module.parameters()):
-            module.model = nn.Module()  # a draft still
+        # What is cut over processes cannot go back to the one that they were forked from.
+        goes_back = self._start_method != "popen" and self.shards > 1
+        if module is not None and (goes_back or any(p.is_meta for p in module.parameters())):
+            module.model = nn.Module()
         super().teardown()
 
     def _check_batch(self, trainer: Trainer) -> None:
