@@ -1,0 +1,1 @@
+"""Plug-ins for the evaluation harnesses that others use: lm-eval and lmms-eval."""
