@@ -1,8 +1,8 @@
 """Answers to a harness's prompts: batched, each cut where the harness wants it to end."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from language.errors import InputError
@@ -23,6 +23,8 @@ def answers(
     *,
     batch_size: int,
     max_length: int,
+    shorten: bool = True,
+    first_seed: int = 0,
     done: Callable[[int], None] = lambda number: None,
 ) -> list[str]:
     """Answers in the order of the prompts, each what the prompt would be answered alone.
@@ -32,29 +34,38 @@ def answers(
         wanted: prompts, and how their answers are drawn; the random numbers of one that is not
             greedy depend on its place.
         batch_size: most prompts that are answered side by side.
-        max_length: most tokens of prompt and answer; a longer prompt loses its beginning.
+        max_length: most tokens of prompt and answer.
+        shorten: whether a text that leaves too little room for its answer loses its beginning, as
+            lm-eval has it; otherwise, and where there are media, the answer gets what room is left.
+        first_seed: of the random numbers of the first prompt, each further one having the next.
         done: told of each number of prompts that are answered.
 
     Raises:
-        InputError: an answer may be as long as ``max_length``, or a medium is unusable.
+        InputError: there is no room for prompt and answer, or a medium is unusable.
     """
     found = [""] * len(wanted)
     groups: dict[Drawing, list[int]] = {}
     for index, (_, drawing) in enumerate(wanted):
-        if drawing.config.max_new_tokens >= max_length:
+        if shorten and drawing.config.max_new_tokens >= max_length:
             number = drawing.config.max_new_tokens
             raise InputError("max_gen_toks", f"{number:,} of {max_length:,} tokens leave no prompt")
         groups.setdefault(drawing, []).append(index)
     for drawing, indices in groups.items():
         fit = max_length - drawing.config.max_new_tokens
-        prompts = {index: wanted[index][0].last(fit) for index in indices}
+        prompts = {i: wanted[i][0].last(fit) if shorten else wanted[i][0] for i in indices}
 
         def work(
             some: Sequence[int],
             drawing: Drawing = drawing,
             prompts: dict[int, Prompt] = prompts,
         ) -> None:
-            texts = _batch_answers(assistant, [prompts[i] for i in some], drawing, seeds=some)
+            texts = _batch_answers(
+                assistant,
+                [prompts[i] for i in some],
+                drawing,
+                max_length=max_length,
+                seeds=[first_seed + i for i in some],
+            )
             for index, text in zip(some, texts, strict=True):
                 found[index] = text
             done(len(some))
@@ -65,17 +76,26 @@ def answers(
 
 
 def _batch_answers(
-    assistant: Assistant, prompts: Sequence[Prompt], drawing: Drawing, *, seeds: Sequence[int]
+    assistant: Assistant,
+    prompts: Sequence[Prompt],
+    drawing: Drawing,
+    *,
+    max_length: int,
+    seeds: Sequence[int],
 ) -> list[str]:
     processor, model = assistant.processor, assistant.model
     batch = processor.collate([prompt.row(processor) for prompt in prompts])
     weight = model.language.embedding.weight
     batch = batch.to(weight.device, dtype=weight.dtype)
-    session, logits = begin(model, batch, max_new_tokens=drawing.config.max_new_tokens)
+    room = max_length - batch.tokens.shape[1]
+    if room < 1:
+        raise InputError("request", f"{batch.tokens.shape[1]:,} tokens leave no room for an answer")
+    config = replace(drawing.config, max_new_tokens=min(room, drawing.config.max_new_tokens))
+    session, logits = begin(model, batch, max_new_tokens=config.max_new_tokens)
     streams = [TextStream(processor.tokenizer) for _ in prompts]
     texts = [""] * len(prompts)
     ended = [False] * len(prompts)
-    for step in generate(session, logits, drawing.config, seeds=seeds):
+    for step in generate(session, logits, config, seeds=seeds):
         for row, token in enumerate(step):
             if token is None or ended[row]:
                 ended[row] = True
@@ -88,7 +108,6 @@ def _batch_answers(
     return [cut(text, drawing.until) for text in whole]
 
 
-@torch.inference_mode()
 def begin(model: MultimodalLlama, batch: Batch, *, max_new_tokens: int) -> tuple[Session, Tensor]:
     """A session that has read a batch of prompts, and its logits [batch, vocabulary].
 
