@@ -119,6 +119,9 @@ class Texts:
             add_header: whether an answer is to begin; otherwise the last message is gone on with.
             date: as for `encode_dialog`.
         """
+        texts = [str(message.get("content")) for message in messages]
+        if messages and messages[0]["role"] != "system" and any(map(_PLACE.search, texts)):
+            date = None  # as where the media are parts of the messages
         found = encode_dialog(messages, self.tokenizer, add_header=add_header, date=date)
         return self.decode(found.tokens if add_header else found.tokens[:-1])
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -52,18 +53,22 @@ def model(llama_directory: Path) -> OpenherdLM:
     return OpenherdLM(str(llama_directory), device="cpu", batch_size=2)
 
 
+def likeliest(model: OpenherdLM, prompts: list[str]) -> list[int]:
+    """The likeliest choice after each prompt."""
+    asked = [SimpleNamespace(args=(p, choice)) for p in prompts for choice in CHOICES]
+    values = [value for value, _ in model.loglikelihood(asked, disable_tqdm=True)]
+    rows = [values[start : start + 3] for start in range(0, len(values), 3)]
+    return [row.index(max(row)) for row in rows]
+
+
 @pytest.mark.parametrize("chat", [False, True])
-def test_choices(model: OpenherdLM, requests: Callable[..., list[Any]], chat: bool) -> None:
+def test_choices(model: OpenherdLM, chat: bool) -> None:
     """The likeliest choices are right, and any others wrong."""
-    likeliest = []
-    for question in QUESTIONS:
-        text = model.apply_chat_template([{"role": "user", "content": question}])
-        pairs = requests(*((text if chat else question, choice) for choice in CHOICES))
-        values = [value for value, _ in model.loglikelihood(pairs, disable_tqdm=True)]
-        likeliest.append(values.index(max(values)))
-    right = evaluated(model, choosing(likeliest), apply_chat_template=chat)
+    dialogs = [model.apply_chat_template([{"role": "user", "content": q}]) for q in QUESTIONS]
+    labels = likeliest(model, dialogs if chat else QUESTIONS)
+    right = evaluated(model, choosing(labels), apply_chat_template=chat)
     assert right["acc,none"] == 1
-    wrong = [(number + 1) % 3 for number in likeliest[:2]] + likeliest[2:]
+    wrong = [(number + 1) % 3 for number in labels[:2]] + labels[2:]
     scored = evaluated(model, choosing(wrong), apply_chat_template=chat)
     assert scored["acc,none"] == pytest.approx(1 / 3)
 
@@ -100,24 +105,34 @@ def test_answers_and_perplexity(model: OpenherdLM, requests: Callable[..., list[
     assert found == pytest.approx(-total / num_bytes / 0.6931471805599453)
 
 
-def test_the_command(llama_directory: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_the_command(
+    model: OpenherdLM, llama_directory: Path, tmp_path: Path, num_processes: int
+) -> None:
     """A task in a YAML file and its samples in JSON lines: nothing is fetched."""
-    rows = [{"question": q, "label": 0} for q in QUESTIONS]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = choosing([0, 0, 0]) | {
+    labels = likeliest(model, QUESTIONS)
+    labels[2] = (labels[2] + 1) % 3
+    task = choosing(labels) | {
         "dataset_path": "json",
         "dataset_kwargs": {"data_files": {"test": str(tmp_path / "rows.jsonl")}},
     }
-    del task["custom_dataset"]
+    rows = task.pop("custom_dataset")()["test"]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "choosing.yaml").write_text(json.dumps(task))
     words = ["run", "--model", "openherd", "--model_args", f"pretrained={llama_directory}"]
     words += ["--device", "cpu", "--tasks", "choosing", "--include_path", str(tmp_path)]
     words += ["--output_path", str(tmp_path / "out"), "--batch_size", "auto"]
-    command = [sys.executable, "-m", "multimodal.evaluation.harness", *words]
-    kept = {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
-    subprocess.run(command, check=True, env=os.environ | kept, capture_output=True, timeout=300)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    start = [sys.executable, *(launcher if num_processes > 1 else [])]
+    run = subprocess.run(
+        [*start, "-m", "multimodal.evaluation.harness", *words],
+        env=os.environ | {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr.decode()
     (file,) = (tmp_path / "out").rglob("results_*.json")
     found = json.loads(file.read_text())
     assert found["config"]["model"] == "openherd"
     assert found["n-samples"]["choosing"]["effective"] == 3
-    assert 0 <= found["results"]["choosing"]["acc,none"] <= 1
+    assert found["results"]["choosing"]["acc,none"] == pytest.approx(2 / 3)
