@@ -31,7 +31,7 @@ demo: .venv/.installed  ## caption held-out pictures with the model that ships, 
 	@$(BIN)/python -m multimodal.world.tour demo
 
 test: .venv/.installed-dev  ## the tests, but the slow ones
-	$(RUN) $(BIN)/python -m pytest -n $(JOBS) -m "not slow and not gpu and not browser"
+	$(RUN) $(BIN)/python -m pytest -n $(JOBS) -m "not slow and not gpu and not browser and not harness"
 
 test-slow: .venv/.installed-dev  ## the slow tests
 	$(RUN) $(BIN)/python -m pytest -n $(JOBS) -m "slow and not gpu"
@@ -45,9 +45,19 @@ test-crash: .venv/.installed-dev  ## a run that is killed twenty times against o
 test-browser: .venv/.installed-dev  ## the page in a real Chromium (Debian: apt install chromium)
 	$(RUN) $(BIN)/python -m pytest -m browser tests/multimodal/demo
 
-test-harness: .venv/.installed-dev  ## EleutherAI's harness with a model of ours
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[harness]'
-	$(RUN) HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/multimodal/evaluation/harness
+# The harnesses pin much: they get an environment of their own, in front of this one's packages.
+build/harness/.installed: .venv/.installed-dev
+	$(BIN)/python -m venv --clear build/harness
+	$(BIN)/python -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' \
+	  > "$$(build/harness/bin/python -c 'import site; print(site.getsitepackages()[0])')/openherd.pth"
+	build/harness/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  lm-eval accelerate 'filelock<4' jsonlines loguru openpyxl python-dotenv sympy tenacity zss
+	build/harness/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  --no-deps lmms-eval
+	@touch $@
+
+test-harness: build/harness/.installed  ## our models of lm-eval and lmms-eval
+	$(RUN) build/harness/bin/python -m pytest -m harness tests/multimodal/evaluation/harness
 
 docs: .venv/.installed-dev  ## the site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

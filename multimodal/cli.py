@@ -27,7 +27,6 @@ VERBS = {
     "serve": ("serve", "answer OpenAI clients over HTTP"),
     "demo": ("demo", "open a page in the browser"),
     "evaluate": ("evaluate", "measure a model on a benchmark"),
-    "lm-eval": ("lm_eval", "EleutherAI's harness, with a model of this project"),
     "score": ("score", "score the kept answers of an evaluation again"),
     "plan": ("plan", "say what a training would cost on so many GPUs"),
     "fit": ("training", "train from a YAML config"),

@@ -124,9 +124,18 @@ class Processor:
             encode_dialog(dialogue, self.tokenizer, add_header=not train, date=self.date)
             for dialogue in dialogues
         ]
+        return self.place(encoded)
+
+    def place(self, dialogues: Sequence[Dialog]) -> Encoded:
+        """Dialogues that are tokens already, one placeholder a medium, as one row.
+
+        Raises:
+            InputError: a medium is unusable.
+            TooLongError: there are more tokens than fit.
+        """
         recordings: list[Tensor] = []
         read: dict[Any, Tensor] = {}
-        placed = [self._with_recordings(dialogue, recordings, read) for dialogue in encoded]
+        placed = [self._with_recordings(dialogue, recordings, read) for dialogue in dialogues]
         row = self._row(
             [dialogue.tokens for dialogue in placed],
             [dialogue.loss_mask for dialogue in placed],

@@ -1,1 +1,1 @@
-"""Other people's evaluation harnesses, driving our models."""
+"""Plug-ins for the evaluation harnesses that others use: lm-eval and lmms-eval."""

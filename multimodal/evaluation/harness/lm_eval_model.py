@@ -1,184 +1,124 @@
-"""The core as a model of EleutherAI's lm-evaluation-harness, ``openherd`` to its command.
+"""openherd as a model of EleutherAI's lm-eval: `lm_eval.simple_evaluate(model="openherd", ...)`.
 
-Texts are cut into tokens as its own Hugging Face model does: spaces at a context's end go with the
-continuation, and without a context the text's first token follows the token that begins texts.
+Numbers are those of lm-eval's own `hf` model for the same Llama 3 weights: texts begin with the
+beginning-of-text token, which is why a rolling likelihood counts that token, too. With
+`add_bos_token=False` neither is so.
 """
 
-from collections.abc import Sequence
-from itertools import groupby
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
-from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
 
-from language.generation import GenerationConfig, LlamaSession, generate
-from multimodal.assistant import load
-from multimodal.evaluation.harness.likelihoods import continuation_likelihoods
+from language.errors import InputError
+from multimodal.evaluation.harness.answers import answers
+from multimodal.evaluation.harness.drawing import Drawing
+from multimodal.evaluation.harness.likelihoods import Likelihood, Question, likelihoods
+from multimodal.evaluation.harness.lm_eval_base import Loaded
+from multimodal.evaluation.harness.prompt import Prompt, media_of
 
 
 @register_model("openherd")
-class OpenherdLM(LM):
-    """The language core of a model directory."""
+class OpenherdLM(Loaded):
+    """A model of ours, or any Llama 3 that `openherd` reads, behind lm-eval's interface."""
 
-    def __init__(
-        self,
-        pretrained: str = "tiny",
-        core: str | None = None,
-        device: str = "auto",
-        dtype: str = "auto",
-        batch_size: int | str = 16,
-        max_length: int | str = 0,
-        max_gen_toks: int | str = 256,
-        add_bos_token: bool | str = False,
-        **ignored: Any,
-    ) -> None:
-        """Load a model; every argument may be a text, as on the harness's command line.
+    def loglikelihood(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[Likelihood]:
+        """Log-probability of each continuation, and whether it is what greedy decoding writes.
 
-        Args:
-            pretrained: directory of the model, or "tiny".
-            core: where ``pretrained`` is an adapter alone, the directory of its core.
-            device: where to run.
-            dtype: of the weights.
-            batch_size: texts that are read together.
-            max_length: most tokens that are read of a text; 0 is the core's own.
-            max_gen_toks: longest answer, unless a task says otherwise.
-            add_bos_token: whether the token that begins texts stands before every context.
-            ignored: what the harness passes to all models.
+        Raises:
+            InputError: a request has media (lm-eval has no such task yet), or a continuation is
+                swallowed by the tokens of its context.
         """
-        super().__init__()
-        assistant = load(pretrained, core=core, device=device, dtype=dtype)
-        self.core, self.tokenizer = assistant.model.language, assistant.processor.tokenizer
-        self._generation, self._chat = assistant.generation, assistant.processor
-        self._name = str(Path(pretrained).name)
-        self.batch_size = 16 if str(batch_size) == "auto" else int(batch_size)
-        self.max_length = int(max_length) or self.core.config.max_positions
-        self.max_gen_toks = int(max_gen_toks)
-        self.add_bos_token = str(add_bos_token).lower() in ("true", "1", "yes")
-        self._device = self.core.embedding.weight.device
-        self._has_template = False
+        if any(len(request.args) > 2 for request in requests):
+            raise InputError("loglikelihood", "takes text alone from lm-eval")
+        return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
 
-    @property
-    def tokenizer_name(self) -> str:
-        """A name for the harness's cache of requests."""
-        return f"openherd-{self._name}"
-
-    def chat_template(self, chat_template: bool | str = False) -> str:
-        """Llama 3's dialog format, which is not a template that could be shown."""
-        return "llama3" if chat_template else ""
-
-    def apply_chat_template(
-        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
-    ) -> str:
-        """A dialogue in Llama 3's format, with its special tokens by name."""
-        self._has_template = True
-        tokens = self._chat.encode(chat_history, train=not add_generation_prompt).tokens.tolist()
-        return self.tokenizer.decode(tokens)
-
-    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """Log-probabilities of continuations after contexts, and whether each is the likeliest."""
-        pairs = [self._pair(*request.args) for request in requests]
-        found = self._scored(pairs)
-        for request, result in zip(requests, found, strict=True):
-            self.cache_hook.add_partial("loglikelihood", request.args, result)
+    def _loglikelihood_tokens(
+        self,
+        requests: list[tuple[tuple[str, str], list[int], list[int]]],
+        disable_tqdm: bool = False,
+        **kwargs: Any,
+    ) -> list[Likelihood]:
+        for (_, continuation), _, follows in requests:
+            if not follows:
+                raise InputError("request", f"no token of its own for {continuation!r}")
+        questions = [Question(Prompt(tuple(c)), tuple(follows)) for _, c, follows in requests]
+        found = self._likelihoods(questions, disable_tqdm=disable_tqdm)
+        for (request, _, _), answer in zip(requests, found, strict=True):
+            self.cache_hook.add_partial("loglikelihood", request, answer)
         return found
 
-    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
-        """Log-probabilities of whole texts, each token once, in windows of the core's length."""
-        totals = []
-        for (text,) in (request.args for request in requests):
+    def loglikelihood_rolling(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[float]:
+        """Log-probability of whole texts, in windows that share no predicted token."""
+        questions: list[Question] = []
+        owners: list[int] = []
+        for owner, request in enumerate(requests):
             windows = get_rolling_token_windows(
-                token_list=self._encode(text),
-                prefix_token=self.tokenizer.bos_id,
+                token_list=self.tok_encode(request.args[0]),
+                prefix_token=self.prefix_token_id,
                 max_seq_len=self.max_length,
                 context_len=1,
             )
-            total = sum(
-                share for share, _ in self._scored(list(map(make_disjoint_window, windows)))
-            )
-            self.cache_hook.add_partial("loglikelihood_rolling", (text,), total)
-            totals.append(total)
+            for context, follows in map(make_disjoint_window, windows):
+                questions.append(Question(Prompt(tuple(context)), tuple(follows)))
+                owners.append(owner)
+        totals = [0.0] * len(requests)
+        found = self._likelihoods(questions, disable_tqdm=disable_tqdm)
+        for owner, (likelihood, _) in zip(owners, found, strict=True):
+            totals[owner] += likelihood
+        for request, total in zip(requests, totals, strict=True):
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, total)
         return totals
 
-    def generate_until(self, requests: list[Instance]) -> list[str]:
-        """Answers up to a stop text, requests with the same settings side by side."""
-        answers = [""] * len(requests)
-        by_settings = sorted(range(len(requests)), key=lambda i: str(requests[i].args[1]))
-        for _, group in groupby(by_settings, key=lambda i: str(requests[i].args[1])):
-            indices = sorted(group, key=lambda i: -len(requests[i].args[0]))
-            for start in range(0, len(indices), self.batch_size):
-                some = indices[start : start + self.batch_size]
-                settings = requests[some[0]].args[1]
-                texts = self._answered([requests[i].args[0] for i in some], settings)
-                for index, text in zip(some, texts, strict=True):
-                    answers[index] = text
-                    self.cache_hook.add_partial("generate_until", requests[index].args, text)
-        return answers
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Answers, each cut before the first of its stop texts; media come as a third argument."""
+        wanted = [
+            (self._prompt(*request.args), self._drawing(request.args[1])) for request in requests
+        ]
+        with tqdm(total=len(wanted), desc="answers", disable=disable_tqdm or self.rank != 0) as bar:
+            found = answers(
+                self.assistant,
+                wanted,
+                batch_size=self.batch_size,
+                max_length=self.max_length,
+                done=bar.update,
+            )
+        for request, text in zip(requests, found, strict=True):
+            self.cache_hook.add_partial("generate_until", request.args, text)
+        return found
 
-    def _scored(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[tuple[float, bool]]:
-        return continuation_likelihoods(
-            self.core, pairs, batch_size=self.batch_size, max_length=self.max_length
+    def _likelihoods(
+        self, questions: Sequence[Question], *, disable_tqdm: bool
+    ) -> list[Likelihood]:
+        with tqdm(
+            total=len(questions), desc="likelihoods", disable=disable_tqdm or self.rank != 0
+        ) as bar:
+            return likelihoods(
+                self.assistant,
+                questions,
+                batch_size=self.batch_size,
+                max_length=self.max_length,
+                done=bar.update,
+            )
+
+    def _prompt(
+        self, context: str, settings: Any, media: Mapping[str, Any] | None = None
+    ) -> Prompt:
+        if not media:
+            return Prompt(tuple(self.tok_encode(context)))
+        return self.texts.with_media(context, media_of(media))
+
+    def _drawing(self, settings: Mapping[str, Any]) -> Drawing:
+        return Drawing.asked(
+            settings,
+            tokenizer=self.texts.tokenizer,
+            stop_ids=self.assistant.generation.stop_ids,
+            max_new_tokens=self.max_gen_toks,
         )
-
-    def _encode(self, text: str) -> list[int]:
-        """Ids; names of special tokens are those tokens in what a template has made alone."""
-        tokens = self.tokenizer.encode(text, allow_special=self._has_template)
-        begins = tokens[:1] == [self.tokenizer.bos_id]
-        return [self.tokenizer.bos_id, *tokens] if self.add_bos_token and not begins else tokens
-
-    def _pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """Ids of a context and of what follows it, cut as the whole text is."""
-        if not context:
-            after = self.tokenizer.encode(continuation, allow_special=self._has_template)
-            return [self.tokenizer.bos_id], after
-        spaces = len(context) - len(context.rstrip())
-        if spaces:
-            context, continuation = context[:-spaces], context[-spaces:] + continuation
-        whole, before = self._encode(context + continuation), self._encode(context)
-        if not before:
-            return [self.tokenizer.bos_id], whole
-        return whole[: len(before)], whole[len(before) :]
-
-    @torch.no_grad()
-    def _answered(self, contexts: Sequence[str], settings: dict[str, Any]) -> list[str]:
-        until = settings.get("until") or []
-        stops = [until] if isinstance(until, str) else list(until)
-        most = int(settings.get("max_gen_toks", settings.get("max_new_tokens", self.max_gen_toks)))
-        config = self._config(settings, most)
-        room = self.max_length - most
-        prompts = [self._encode(text)[-room:] or [self.tokenizer.bos_id] for text in contexts]
-        rows = [torch.tensor(prompt, device=self._device) for prompt in prompts]
-        lengths = torch.tensor([len(row) for row in rows])
-        session = LlamaSession(
-            self.core, batch_size=len(rows), max_length=int(lengths.max()) + most
-        )
-        logits = session.append(pad_sequence(rows, batch_first=True), lengths=lengths)
-        said: list[list[int]] = [[] for _ in rows]
-        for step in generate(session, logits, config):
-            for row, token in enumerate(step):
-                said[row] += [] if token is None else [token]
-            texts = [self.tokenizer.decode(tokens, skip_special=True) for tokens in said]
-            ended = [token is None for token in step]
-            if all(end or any(s in t for s in stops) for end, t in zip(ended, texts, strict=True)):
-                break
-        return [_before(self.tokenizer.decode(t, skip_special=True), stops) for t in said]
-
-    def _config(self, settings: dict[str, Any], most: int) -> GenerationConfig:
-        draws = settings.get("do_sample", settings.get("temperature", 0) > 0)
-        return GenerationConfig(
-            stop_ids=self._generation.stop_ids,
-            max_new_tokens=most,
-            temperature=float(settings.get("temperature") or 1.0) if draws else 0.0,
-            top_p=float(settings.get("top_p", 1.0)),
-            max_loop=0,
-        )
-
-
-def _before(text: str, stops: Sequence[str]) -> str:
-    """A text up to the first of some others."""
-    places = [place for stop in stops if stop and (place := text.find(stop)) >= 0]
-    return text[: min(places, default=len(text))]
