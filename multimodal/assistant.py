@@ -253,16 +253,19 @@ class Assistant:
             to=named(to),
         )
 
-    def answer_all(self, dialogues: Iterable[Sequence[Message]]) -> list[str]:
+    def answer_all(
+        self, dialogues: Iterable[Sequence[Message]], *, batch_size: int = BATCH_SIZE
+    ) -> list[str]:
         """Answer dialogues that have nothing to do with each other, some at a time.
 
         Args:
             dialogues: each as for `stream`.
+            batch_size: how many at a time.
 
         Raises:
             InputError: as for `stream`, about the first that is at fault.
         """
-        return self._answers(self._prompt(dialogue) for dialogue in dialogues)
+        return self._answers((self._prompt(each) for each in dialogues), batch_size=batch_size)
 
     def look(self, picture: Picture, question: str) -> tuple[str, Image.Image]:
         """Answer a question, and draw what was looked at while answering.
@@ -367,10 +370,10 @@ class Assistant:
         if rest := text.finish():
             yield rest
 
-    def _answers(self, prompts: Iterator[Encoded]) -> list[str]:
+    def _answers(self, prompts: Iterator[Encoded], *, batch_size: int = BATCH_SIZE) -> list[str]:
         """Answer prompts in batches; each row's answer is the one that it gets alone."""
         answers = []
-        while rows := list(islice(prompts, BATCH_SIZE)):
+        while rows := list(islice(prompts, batch_size)):
             batch = self._batch(rows)
             settings = self._settings(batch.tokens.shape[1])
             session = MultimodalSession(

@@ -33,7 +33,12 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--data", type=str, help="folder of the set as it is published")
     add_model_options(parser)
     parser.add_argument("--out", type=str, help="folder of the run; by default runs/evaluation/...")
-    parser.add_argument("--limit", type=int, default=0, help="first samples alone; 0 takes all")
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=0,
+        help="first samples alone; 0 takes all; of 'world' so many are made of each kind",
+    )
     parser.add_argument("--batch_size", type=int, default=16, help="samples side by side")
     parser.add_argument("--split", type=str, default="", help="another part of the set")
     parser.add_argument("--language", type=str, default="", help="code of the spoken language")
@@ -67,10 +72,9 @@ def main(words: Sequence[str]) -> int:
 
 
 def _evaluate(options: Namespace) -> int:
-    import torch
-
     from multimodal.evaluation.benchmarks import benchmark
-    from multimodal.evaluation.runner import own_device, run
+    from multimodal.evaluation.launchers import own_device
+    from multimodal.evaluation.runner import run
 
     chosen = benchmark(options.benchmark)
     if options.data is None:
@@ -79,7 +83,7 @@ def _evaluate(options: Namespace) -> int:
     chosen.check(settings)
     default = Path("runs") / "evaluation" / f"{chosen.name}-{Path(options.model).name}"
     out = Path(options.out) if options.out else default
-    options.device = own_device(options.device, num_gpus=torch.cuda.device_count())
+    options.device = own_device(options.device)
     assistant = load_assistant(options)
     file = run(
         chosen,

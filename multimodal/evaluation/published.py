@@ -68,23 +68,47 @@ def read_json(path: Path) -> Any:
         raise InputError(path, f"not JSON, or cut off ({error})") from None
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """The JSON value of each line, with the line's number; empty lines are passed over.
+def read_records(path: Path) -> list[Any]:
+    """A JSON file that is a list.
 
     Raises:
-        InputError: a line is no JSON.
+        InputError: it is something else, or as for `read_json`.
+    """
+    records = read_json(path)
+    if not isinstance(records, list):
+        raise InputError(path, "not a list of records")
+    return records
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a text that hold something, with their numbers.
+
+    Raises:
+        InputError: it cannot be read, or is no UTF-8.
     """
     try:
         _check_size(path)
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    try:
-                        yield number, json.loads(line)
-                    except (ValueError, RecursionError) as error:
-                        raise InputError(path, f"line {number}: not JSON ({error})") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(path, f"cannot be read ({error})") from None
+                    yield number, line.rstrip("\n")
+    except OSError as error:
+        raise InputError(path, f"cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise InputError(path, f"not a text ({error.reason})") from None
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """The JSON value of each line, with the line's number; empty lines are passed over.
+
+    Raises:
+        InputError: a line is no JSON.
+    """
+    for number, line in text_lines(path):
+        try:
+            yield number, json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(path, f"line {number}: not JSON ({error})") from None
 
 
 def read_table(
@@ -153,7 +177,7 @@ def texts(value: Any, *, where: Path | str) -> list[str]:
 
 
 def media_file(directory: Path, name: str, *, endings: Iterable[str] = ("",)) -> Path:
-    """A picture, clip or recording of a set.
+    """A picture or recording of a set.
 
     Args:
         directory: in which it must lie.
@@ -164,12 +188,27 @@ def media_file(directory: Path, name: str, *, endings: Iterable[str] = ("",)) ->
         InputError: it is missing, or lies elsewhere.
     """
     for ending in endings:
-        path = directory / f"{name}{ending}"
-        if not path.resolve().is_relative_to(directory.resolve()):
-            raise InputError(directory, f"names {name!r}, which lies outside of it")
+        path = within(directory, f"{name}{ending}")
         if path.is_file():
             return path
     raise InputError(directory / f"{name}{next(iter(endings), '')}", "missing: half of the set?")
+
+
+def within(directory: Path, name: str) -> Path:
+    """A path of a set, which a name in its annotations gives.
+
+    Raises:
+        InputError: it lies outside of the set, or is no name.
+    """
+    path = directory / name
+    try:
+        path.is_file()  # refuses what no file can be called
+        is_inside = path.resolve().is_relative_to(directory.resolve())
+    except (OSError, ValueError):
+        raise InputError(directory, f"names {name!r:.60}, which is no name of a file") from None
+    if not is_inside:
+        raise InputError(directory, f"names {name!r:.60}, which lies outside of it")
+    return path
 
 
 def _check_size(path: Path) -> None:

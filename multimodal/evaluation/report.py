@@ -14,7 +14,7 @@ from PIL import Image
 from language.errors import InputError
 from multimodal.evaluation.benchmark import Benchmark, Outcome
 from multimodal.evaluation.predictions import Prediction
-from multimodal.evaluation.results import Figure, Results
+from multimodal.evaluation.results import Figure, Results, written
 from vision.pictures import SUFFIXES, open_picture
 
 FILE = "report.html"
@@ -77,9 +77,7 @@ def write_report(
         f"<title>{_text(benchmark.title)}: {results.whole.value:.1f}</title>"
         f"<style>{_STYLE}</style></head><body><main>{''.join(body)}</main></body></html>\n"
     )
-    file = folder / FILE
-    file.write_text(page, encoding="utf-8")
-    return file
+    return written(folder / FILE, page)
 
 
 def _goodness(benchmark: Benchmark, outcome: Outcome) -> float:

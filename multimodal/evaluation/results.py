@@ -1,6 +1,7 @@
 """From predictions to figures: the metric with its interval, by groups, and what it rests on."""
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from language.errors import InputError
-from multimodal.evaluation.benchmark import Benchmark, Outcome
+from multimodal.evaluation.benchmark import Benchmark, Outcome, Settings
 from multimodal.evaluation.intervals import interval, paired
 from multimodal.evaluation.predictions import Prediction, Run, read_predictions
 
@@ -55,12 +56,10 @@ def score(benchmark: Benchmark, run: Run, predictions: Sequence[Prediction]) -> 
             f"made for version {run.version} of {benchmark.name}; this is {benchmark.version}, "
             "whose figures do not compare",
         )
-    outcomes = []
-    for each in predictions:
-        try:
-            outcomes.append(benchmark.score(each.references, each.answer, run.settings))
-        except (TypeError, ValueError, KeyError, IndexError) as error:
-            raise InputError("predictions", f"{each.key}: unfit references ({error})") from None
+    outcomes = [
+        scored(benchmark, each.references, each.answer, run.settings, of=each.key)
+        for each in predictions
+    ]
     sums = np.array([outcome.sums for outcome in outcomes], dtype=float)
     members: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for index, each in enumerate(predictions):
@@ -77,6 +76,24 @@ def score(benchmark: Benchmark, run: Run, predictions: Sequence[Prediction]) -> 
         },
         unread=sum(not outcome.answer for outcome in outcomes),
     )
+
+
+def scored(
+    benchmark: Benchmark, references: Any, answer: str, settings: Settings, *, of: str = ""
+) -> Outcome:
+    """How one answer fared.
+
+    Raises:
+        InputError: the references are another benchmark's, or what the metric needs is missing.
+    """
+    try:
+        return benchmark.score(references, answer, settings)
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise InputError("predictions", f"{of}: unfit references ({error})") from None
+    except ImportError as error:
+        raise InputError(
+            benchmark.name, f"{error.name} is not installed: pip install 'openherd[evaluate]'"
+        ) from None
 
 
 def metrics(benchmark: Benchmark, results: Results, *, software: dict[str, Any]) -> dict[str, Any]:
@@ -109,8 +126,22 @@ def metrics(benchmark: Benchmark, results: Results, *, software: dict[str, Any])
 
 def write_metrics(folder: Path, content: dict[str, Any]) -> Path:
     """Write ``metrics.json``."""
-    file = folder / FILE
-    file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return written(folder / FILE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def written(file: Path, text: str) -> Path:
+    """Write a file beside the predictions, all or none.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, file)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(file, f"cannot be written ({error.strerror})") from None
     return file
 
 

@@ -16,7 +16,9 @@ from typing import Any
 from language.errors import InputError
 from multimodal.assistant import Assistant
 from multimodal.evaluation.benchmark import Benchmark, Dialogue, Sample, Settings, Spoken
+from multimodal.evaluation.launchers import place
 from multimodal.evaluation.predictions import Answers, Prediction, Run, prediction_of
+from multimodal.evaluation.results import scored
 
 Told = Callable[[int, int, float], None]
 """Called with samples done, samples in all, and seconds that are left."""
@@ -56,6 +58,7 @@ def run(
     benchmark.check(settings)
     assistant.configure(temperature=0.0, max_new_tokens=benchmark.max_new_tokens)
     samples = read_samples(benchmark, data, settings=settings, limit=limit)
+    scored(benchmark, samples[0].references, "", settings)  # before any work is done
     rank, size = place()
     decoding = {
         "temperature": 0.0,
@@ -105,14 +108,6 @@ def read_samples(
     return samples
 
 
-def place() -> tuple[int, int]:
-    """This process's number and how many there are, as torchrun or SLURM says."""
-    for rank, size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
-        if rank in os.environ and size in os.environ:
-            return int(os.environ[rank]), int(os.environ[size])
-    return 0, 1
-
-
 def _spoken_prompt(assistant: Assistant, samples: Sequence[Sample]) -> str:
     """What the model's own config says of recordings: that is asked where a benchmark is silent."""
     prompts = assistant.model.config.speech_prompts
@@ -120,23 +115,11 @@ def _spoken_prompt(assistant: Assistant, samples: Sequence[Sample]) -> str:
     return prompts.translate if translates else prompts.transcribe
 
 
-def own_device(device: str, *, num_gpus: int) -> str:
-    """Where this process runs: of "auto", the GPU of its own number on its machine.
-
-    Args:
-        device: what the user says.
-        num_gpus: of this machine.
-    """
-    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
-        if device == "auto" and num_gpus and name in os.environ:
-            return f"cuda:{int(os.environ[name]) % num_gpus}"
-    return device
-
-
 def _answered(assistant: Assistant, batch: Sequence[Sample]) -> Iterator[Prediction]:
     requests = [sample.request for sample in batch]
     dialogues = [each for each in requests if isinstance(each, Dialogue)]
-    answers = iter(assistant.answer_all(dialogue.messages for dialogue in dialogues))
+    messages = (dialogue.messages for dialogue in dialogues)
+    answers = iter(assistant.answer_all(messages, batch_size=len(batch)))
     heard = iter(_heard(assistant, [each for each in requests if isinstance(each, Spoken)]))
     for sample, request in zip(batch, requests, strict=True):
         text = next(heard) if isinstance(request, Spoken) else next(answers)

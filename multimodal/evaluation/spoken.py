@@ -61,7 +61,7 @@ def translated(
 
 def plain_code(code: str) -> str:
     """The language of a set's code: "en_us" is "en", "cmn_hans_cn" is "zh"."""
-    first = code.lower().replace("-", "_").split("_")[0]
+    first = primary_language(code)
     return {"cmn": "zh", "fil": "tl", "nb": "no"}.get(first, first)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from language.errors import InputError
 from multimodal.evaluation.benchmark import Dialogue
+from multimodal.evaluation.published import within
 from multimodal.media import Watched, turn
 
 ENDINGS = (".mp4", ".mkv", ".webm", ".avi")
@@ -25,9 +26,7 @@ def clip(directory: Path, names: Sequence[str]) -> Path:
     for folder in FOLDERS:
         for name in names:
             for ending in (*ENDINGS, ""):
-                path = directory / folder / f"{name}{ending}"
-                if not path.resolve().is_relative_to(directory.resolve()):
-                    raise InputError(directory, f"names {name!r}, which lies outside of it")
+                path = within(directory, f"{folder}/{name}{ending}" if folder else name + ending)
                 if path.is_file() or (not ending and path.is_dir()):
                     return path
     where = directory / FOLDERS[0] / f"{names[0]}{ENDINGS[0]}"

@@ -102,7 +102,8 @@ class Endpoint:
         loop = asyncio.get_running_loop()
 
         def tell(piece: Said) -> None:
-            loop.call_soon_threadsafe(said.put_nowait, piece)
+            if not loop.is_closed():  # the endpoint is being stopped
+                loop.call_soon_threadsafe(said.put_nowait, piece)
 
         prompt = await run_in_threadpool(
             self.assistant.processor.encode, wanted.messages, train=False
@@ -179,8 +180,8 @@ class Endpoint:
 
     async def _heard(self, request: Request, *, translates: bool) -> Response:
         form = await self._form(request)
-        self._check_model(form.get("model"))
         try:
+            self._check_model(form.get("model"))
             return await self.transcriber.answer(form, translates=translates)
         finally:
             await form.close()

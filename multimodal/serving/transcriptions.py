@@ -50,11 +50,11 @@ class Transcriber:
                                param="response_format")  # fmt: skip
         language = form.get("language")
         language = str(language) if language and not translates else None
-        data = await file.read()
         if self._num_here > self.max_waiting:
             raise BusyError
         self._num_here += 1
         try:
+            data = await file.read()
             heard = await run_in_threadpool(
                 self._heard, data, language=language, to="English" if translates else None
             )

@@ -7,7 +7,7 @@ from typing import Any
 from language.errors import InputError
 from multimodal.evaluation.benchmark import Benchmark, Outcome, Sample, Settings
 from multimodal.evaluation.metrics.vqa import normalize_vqav2
-from multimodal.evaluation.published import field_of, find, read_json
+from multimodal.evaluation.published import field_of, find, read_records
 from multimodal.evaluation.watched import asked, clip
 
 LAYOUT = "test_q.json and test_a.json beside videos/v_NAME.mp4 (or .mkv, .webm)"
@@ -22,11 +22,11 @@ def read(directory: Path, settings: Settings) -> Iterator[Sample]:
     asked_file = find(directory, [f"{split}_q.json", f"*/{split}_q.json"], looked_for=LAYOUT)
     file = find(directory, [f"{split}_a.json", f"*/{split}_a.json"], looked_for=LAYOUT)
     answers = {}
-    for record in read_json(file):
+    for record in read_records(file):
         kind = field_of(record, "type", (int, str), where=file)
         answer = str(field_of(record, "answer", (str, int), where=file))
         answers[field_of(record, "question_id", str, where=file)] = answer, int(kind)
-    for record in read_json(asked_file):
+    for record in read_records(asked_file):
         number = field_of(record, "question_id", str, where=asked_file)
         if number not in answers:
             raise InputError(file, f"lacks the answer to {number}")

@@ -1,6 +1,5 @@
 """AI2D: multiple choice about school-book diagrams (Kembhavi et al., arXiv 1603.07396)."""
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from multimodal.evaluation.published import (
     find_folder,
     media_file,
     read_json,
+    text_lines,
     texts,
 )
 from multimodal.media import turn
@@ -53,8 +53,8 @@ def read(directory: Path, settings: Settings) -> Iterator[Sample]:
 
 
 def _test_ids(file: Path) -> list[str]:
-    with file.open(encoding="utf-8", newline="") as opened:
-        return [row[0].strip() for row in csv.reader(opened) if row and row[0].strip()]
+    """Numbers of the diagrams, one a line."""
+    return [line.split(",")[0].strip() for _, line in text_lines(file)]
 
 
 BENCHMARK = Benchmark(

@@ -6,7 +6,7 @@ from typing import Any
 
 from multimodal.evaluation.benchmark import Benchmark, Dialogue, Outcome, Sample, Settings
 from multimodal.evaluation.metrics.relaxed import relaxed_match
-from multimodal.evaluation.published import field_of, find, media_file, read_json
+from multimodal.evaluation.published import field_of, find, media_file, read_records
 from multimodal.media import turn
 
 LAYOUT = "test/test_human.json and test/test_augmented.json beside test/png/*.png"
@@ -20,7 +20,7 @@ def read(directory: Path, settings: Settings) -> Iterator[Sample]:
         file = find(
             directory, [f"{split}/{split}_{part}.json", f"{split}_{part}.json"], looked_for=LAYOUT
         )
-        for number, record in enumerate(read_json(file)):
+        for number, record in enumerate(read_records(file)):
             question = field_of(record, "query", str, where=file)
             picture = media_file(file.parent / "png", field_of(record, "imgname", str, where=file))
             yield Sample(

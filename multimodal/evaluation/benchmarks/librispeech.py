@@ -5,7 +5,7 @@ from pathlib import Path
 
 from language.errors import InputError
 from multimodal.evaluation.benchmark import Benchmark, Sample, Settings
-from multimodal.evaluation.published import find_folder, media_file
+from multimodal.evaluation.published import find_folder, media_file, text_lines
 from multimodal.evaluation.spoken import ERROR_RATE, NORMALIZER, error_rate, transcribed
 
 LAYOUT = "LibriSpeech/test-other/SPEAKER/CHAPTER/*.flac beside *.trans.txt, as OpenSLR 12 has them"
@@ -19,7 +19,7 @@ def read(directory: Path, settings: Settings) -> Iterator[Sample]:
     if not transcripts:
         raise InputError(top, f"not this set: looked for {LAYOUT}")
     for file in transcripts:
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in text_lines(file):
             name, _, text = line.partition(" ")
             if not text.strip():
                 raise InputError(file, f"line {number}: no transcript")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from language.errors import InputError
 from multimodal.evaluation.benchmark import Benchmark, Sample, Settings
-from multimodal.evaluation.published import find_folder, media_file
+from multimodal.evaluation.published import find_folder, media_file, text_lines
 from multimodal.evaluation.spoken import ERROR_RATE, NORMALIZER, error_rate, transcribed
 
 LANGUAGES = {"en": "english", "de": "german", "nl": "dutch", "fr": "french", "es": "spanish",
@@ -27,7 +27,7 @@ def read(directory: Path, settings: Settings) -> Iterator[Sample]:
     file = top / "transcripts.txt"
     if not file.is_file():
         raise InputError(top, f"not this set: looked for {LAYOUT}")
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in text_lines(file):
         key, _, text = line.partition("\t")
         places = key.split("_")
         if len(places) != 3 or not text.strip():

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from language.errors import InputError
 from multimodal.assistant import load
-from multimodal.evaluation.harness.processes import Processes, device_of
+from multimodal.evaluation.harness.processes import Processes
 from multimodal.evaluation.harness.prompt import Texts
+from multimodal.evaluation.launchers import own_device
 
 AUTO_BATCH_SIZE = 64
 """What "auto" begins with, before it is halved to what fits into memory."""
@@ -52,7 +53,7 @@ class Loaded(TemplateLM):
         super().__init__()
         self.processes = Processes()
         self._rank, self._world_size = self.processes.rank, self.processes.size
-        self.assistant = load(pretrained, core=core, device=device_of(device), dtype=dtype)
+        self.assistant = load(pretrained, core=core, device=own_device(device), dtype=dtype)
         positions = self.assistant.model.config.language.max_positions
         self.pretrained = pretrained
         self.max_length = int(max_length or positions)

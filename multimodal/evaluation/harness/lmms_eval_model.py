@@ -14,8 +14,8 @@ from multimodal.evaluation.harness.answers import answers
 from multimodal.evaluation.harness.drawing import Drawing
 from multimodal.evaluation.harness.likelihoods import Likelihood, Question, likelihoods
 from multimodal.evaluation.harness.lmms_eval_messages import messages_of, shown
-from multimodal.evaluation.harness.processes import device_of
 from multimodal.evaluation.harness.prompt import Prompt
+from multimodal.evaluation.launchers import own_device
 from multimodal.processor import Message
 
 
@@ -52,7 +52,7 @@ class OpenherdLMM(lmms):
             InputError: what is wrong with which file or argument.
         """
         super().__init__()
-        self.assistant = load(pretrained, core=core, device=device_of(device), dtype=dtype)
+        self.assistant = load(pretrained, core=core, device=own_device(device), dtype=dtype)
         automatic = str(batch_size).startswith("auto")
         self.batch_size = int(max_batch_size or 16) if automatic else int(batch_size)
         self.max_new_tokens = int(max_new_tokens)

@@ -7,14 +7,6 @@ import torch
 from torch import Tensor, distributed
 
 
-def device_of(name: str | None) -> str:
-    """The device that is named; by default this process's GPU, if there are any."""
-    if name:
-        return name
-    local = os.environ.get("LOCAL_RANK")
-    return f"cuda:{local}" if local and torch.cuda.is_available() else "auto"
-
-
 class Processes:
     """What lm-eval asks of a model that runs in several processes."""
 

@@ -87,6 +87,8 @@ class Pieces:
             try:
                 with safe_open(path, "pt") as file:
                     metadata = file.metadata() or {}
+                    if "cuts" in metadata:
+                        raise ValueError("a state of an earlier version, which is not read")
                     for key, (whole, start) in json.loads(metadata["places"]).items():
                         shape = tuple(file.get_slice(key).get_shape())
                         if not len(whole) == len(start) == len(shape):

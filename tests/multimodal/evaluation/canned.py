@@ -26,7 +26,7 @@ class Canned:
     def configure(self, **settings) -> None:
         self.settings |= settings
 
-    def answer_all(self, dialogues):
+    def answer_all(self, dialogues, *, batch_size):
         asked = list(dialogues)
         self.asked.append(len(asked))
         return [self.written[str(messages)] for messages in asked]

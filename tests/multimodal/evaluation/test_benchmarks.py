@@ -64,6 +64,19 @@ def test_half_of_a_set_is_refused(name, tmp_path: Path):
         read_samples(benchmark(name), tmp_path, settings=Settings(**SETS[name][1]))
 
 
+BROKEN = (
+    lambda data: data[: len(data) // 2],
+    lambda data: b'{"data": 5, "questions": []}',
+    lambda data: b"5",
+    lambda data: b"[5]",
+    lambda data: b"",
+    lambda data: b"\xff\xfe\x00" + data,
+    lambda data: data.replace(b".png", b"\\u0000").replace(b".jpg", b"\\u0000"),
+    lambda data: data.replace(b"1", b"1" * 5000),
+)
+"""Cut off, of other types, empty, no text, names that are none."""
+
+
 @pytest.mark.parametrize("name", list(SETS))
 def test_annotations_that_are_cut_off_or_of_other_types_are_one_line(name, tmp_path: Path):
     """Each annotation file is cut in the middle, then filled with something else."""
@@ -75,8 +88,8 @@ def test_annotations_that_are_cut_off_or_of_other_types_are_one_line(name, tmp_p
              if p.suffix in kinds]  # fmt: skip
     assert files
     for number, file in enumerate(files):
-        for how in (lambda b: b[: len(b) // 2], lambda b: b'{"data": 5, "questions": []}'):
-            folder = tmp_path / f"{number}-{id(how)}"
+        for kind, how in enumerate(BROKEN):
+            folder = tmp_path / f"{number}-{kind}"
             shutil.copytree(tmp_path / "whole", folder)
             broken = folder / file
             broken.write_bytes(how(broken.read_bytes()))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from multimodal.cli import main
 from multimodal.evaluation import runner
 from multimodal.evaluation.benchmark import Settings
 from multimodal.evaluation.benchmarks import benchmark
+from multimodal.evaluation.launchers import own_device, place
 from multimodal.evaluation.predictions import FILE, PARTS, read_predictions
 from tests.multimodal.evaluation.canned import Canned
 from tests.multimodal.evaluation.sets import picture, write
@@ -44,10 +46,10 @@ class KilledError(Exception):
 class Mortal(Canned):
     """Dies before its third batch."""
 
-    def answer_all(self, dialogues):
+    def answer_all(self, dialogues, *, batch_size):
         if len(self.asked) == 2:
             raise KilledError
-        return super().answer_all(dialogues)
+        return super().answer_all(dialogues, batch_size=batch_size)
 
 
 def go(data: Path, out: Path, *, kind=Canned, **more):
@@ -89,19 +91,21 @@ def test_processes_share_the_samples_in_the_same_batches(data, tmp_path, monkeyp
 def test_slurm_s_words_are_known(monkeypatch):
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    assert runner.place() == (0, 1)
+    assert place() == (0, 1)
     monkeypatch.setenv("SLURM_PROCID", "5")
     monkeypatch.setenv("SLURM_NTASKS", "8")
-    assert runner.place() == (5, 8)
+    assert place() == (5, 8)
 
 
 def test_processes_of_a_machine_have_a_gpu_each(monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert runner.own_device("auto", num_gpus=4) == "auto"
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert own_device("auto") == own_device(None) == "auto"
     monkeypatch.setenv("LOCAL_RANK", "6")
-    assert runner.own_device("auto", num_gpus=4) == "cuda:2"
-    assert runner.own_device("cpu", num_gpus=4) == "cpu"
-    assert runner.own_device("auto", num_gpus=0) == "auto"
+    assert own_device("auto") == own_device(None) == "cuda:2"
+    assert own_device("cpu") == "cpu"
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert own_device("auto") == "auto"
 
 
 def test_answers_of_another_run_are_left_alone(data, tmp_path):
@@ -227,3 +231,22 @@ def test_a_folder_that_cannot_be_written(data, tmp_path):
     with pytest.raises(InputError, match="cannot be written"):
         go(data, tmp_path / "out")
     assert os.path.isfile(tmp_path / "out")
+
+
+def test_what_a_metric_needs_is_asked_for_before_any_work(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rapidfuzz.distance", None)  # as where it is not installed
+    with pytest.raises(InputError, match=r"not installed: pip install 'openherd\[evaluate\]'"):
+        go(data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_that_cannot_be_written_leave_the_earlier_ones(data, tmp_path, monkeypatch, capsys):
+    file, _ = go(data, tmp_path / "out")
+    assert main(["score", str(file)]) == 0
+    before = {f.name: f.read_bytes() for f in file.parent.iterdir() if f.is_file()}
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "disk full")))
+    capsys.readouterr()
+    assert main(["score", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert "metrics.json: cannot be written" in said and said.count("\n") == 1
+    assert {f.name: f.read_bytes() for f in file.parent.iterdir() if f.is_file()} == before

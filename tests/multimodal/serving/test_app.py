@@ -199,7 +199,7 @@ def bomb() -> str:
         ({"messages": user({"type": "image_url",
                             "image_url": {"url": "data:image/png;base64,aGVsbG8="}})}, "picture"),
         ({"messages": user({"type": "input_audio",
-                            "input_audio": {"data": "aGVsbG8=", "format": "wav"}})}, ""),
+                            "input_audio": {"data": "aGVsbG8=", "format": "wav"}})}, "recording"),
         ({"messages": user(*[picture(1)] * 4)}, "more than 3 media"),
         ({"messages": user("cup " * 300)}, "leave no room for an answer"),
         ({"temperature": "hot"}, "temperature must be a number"),

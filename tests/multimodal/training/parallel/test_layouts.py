@@ -43,6 +43,9 @@ EVERY_SHARDED = {
 LAYOUTS |= SHARDED | EVERY_SHARDED | SPLIT
 
 
+SEEN: list[list[float]] = []
+
+
 def cases(kind: str, names, **more) -> list[Case]:
     one = Case(name=f"{kind}-one", kind=kind, **more)
     return [one] + [
@@ -54,6 +57,7 @@ def cases(kind: str, names, **more) -> list[Case]:
 
 def check(one: Outcome, other: Outcome, *, tolerance: float = 1e-5, same_rows: bool = True) -> None:
     assert one.losses and one.losses[0] != one.losses[-1] and any(one.norms)
+    note_worst(one, other)
     assert other.losses == pytest.approx(one.losses, rel=tolerance)
     assert other.norms == pytest.approx(one.norms, rel=10 * tolerance)
     assert "val/loss" in one.measured
@@ -64,6 +68,26 @@ def check(one: Outcome, other: Outcome, *, tolerance: float = 1e-5, same_rows: b
     assert sorted(other.weights) == sorted(one.weights)
     for name, weight in one.weights.items():
         torch.testing.assert_close(other.weights[name], weight, atol=tolerance, rtol=tolerance)
+
+
+@pytest.fixture(autouse=True)
+def said(record_property):
+    """What each comparison came to, for the line at the end: see conftest.py."""
+    SEEN.clear()
+    yield
+    for worst in SEEN:
+        record_property("worst", worst)
+
+
+def note_worst(one: Outcome, other: Outcome) -> None:
+    """How far losses and norms, by their size, and weights were from one process's."""
+    pairs = [*zip(one.losses, other.losses, strict=True)]
+    norms = [*zip(one.norms, other.norms, strict=True)]
+    weights = [float((other.weights[name] - w).abs().max()) for name, w in one.weights.items()]
+    SEEN.append(
+        [max(abs(a - b) / max(abs(a), 1e-12) for a, b in some) for some in (pairs, norms)]
+        + [max(weights)]
+    )
 
 
 @pytest.mark.parametrize("kind", ["pictures", "clips", "recordings", "text"])
