@@ -1,0 +1,370 @@
+"""Written sentences with the rule by which each of their tokens is spoken.
+
+Templates say how what they hold is read: `<digits>` draws a number and says that it is read digit
+by digit, `[code]` draws a word of a class of :mod:`multimodal.world.lexicon`, `{read:second_sense}` is a
+word as it stands with the rule named. Three kinds of context decide:
+
+- *near* ones, where the tokens around say it ("12 Elm Dr.", "Dr. Lee");
+- *words*, where only the class of a word does ("Next came Henry IV", "Next came chapter IV"): a
+  model that has never met the word can but guess, one that sees the embeddings of a core that has
+  read about it need not;
+- *far* ones, where what decides comes many words later ("I read the ... every day").
+
+Test sentences come from templates and from words that no training sentence uses. Spoken forms are
+those of :mod:`speech.normalization.english`, whose examples are tested by themselves.
+"""
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from multimodal.world.lexicon import CLASSES, WordSplit, members
+
+NEAR_TRAIN = (
+    "My [code] is <digits>.",
+    "Enter [code] <digits> to open the door.",
+    "The [code] <digits> was wrong.",
+    "Your [code], <digits>, was changed.",
+    "We counted <cardinal> [counted] in the [place].",
+    "There were <cardinal> [counted] near the [place].",
+    "<cardinal> [counted] were sold in <year>.",
+    "The [place] was built in <year>.",
+    "Since <year> nobody lives there.",
+    "<year> was a [adjective] year for [city].",
+    "It began in the <decade>.",
+    "Nobody wrote in the <decade> like [given] did.",
+    "{Dr.:title} [person] lives at <number> [street] {Dr.:place}",
+    "{Dr.:title} [person] lives on [street] {Dr.:place} now.",
+    "[given] moved to [street] {St.:place} in <year>.",
+    "{St.:title} [saint] was a saint.",
+    "The church of {St.:title} [saint] is on [street] {St.:place}",
+    "{Mr.:title} [person] and {Mrs.:title} [person] met in [city].",
+    "{Prof.:title} [person] teaches [given] [person] {Jr.:abbreviation} in [city].",
+    "{No.:abbreviation} <cardinal_small> is the best of all.",
+    "{No.:plain}",
+    "He said {no.:plain}",
+    "Ask for {No.:abbreviation} <cardinal_small>, please.",
+    "She won the <ordinal> prize.",
+    "The <ordinal> and the <ordinal> came late.",
+    "On [month] <day> we met.",
+    "They met on [month] <day>, <year>.",
+    "The date was <date>.",
+    "It is due on <date>.",
+    "We met on <short_date>.",
+    "Come on <short_date> or later.",
+    "Add <fraction> of the [food].",
+    "<fraction> of the [counted] are gone.",
+    "Only <fraction> was left.",
+    "It weighs <measure>.",
+    "The road is <measure> long.",
+    "About <percent> of the [counted] are [adjective].",
+    "It costs <money>.",
+    "She paid <money> for the [thing].",
+    "The value is <decimal>.",
+    "It rose from <decimal> to <decimal>.",
+    "Come at <time>.",
+    "It opens at <time> and closes at <time>.",
+    "Call <telephone> now.",
+    "My number is <telephone>, ask for [given].",
+    "Write to <electronic>.",
+    "See <electronic> for more.",
+    "The <letters> said {no.:plain}",
+    "She works for the <letters> in [city].",
+    "It took <range> [task].",
+    "Wait <range> [task] and call.",
+    "The [team] won <score>.",
+    "The [team] beat the [team] <score>.",
+    "Mix them <ratio>.",
+    "[person] {&:verbatim} [person] sold it.",
+    "He gave <verbatim> to the [thing].",
+    "Henry's [thing], a [adjective] one, isn't here.",
+    "Bring [food], [food], {etc.:abbreviation}",
+    "It was [team] {vs.:abbreviation} [team] again.",
+    "The [thing] is in the [place]; the [animal] is not!",
+    "Is the [animal] in the [place]?",
+    '"Wait," said [given], "the [animal] is [adjective]."',
+    "It is <feet> high.",
+    "{Ft.:title} [street] is near {Mt.:title} [person].",
+    "He {read:second_sense} it yesterday.",
+    "She will {read:first_sense} it tomorrow.",
+    "They can {read:first_sense} well.",
+    "I have {read:second_sense} it.",
+    "In [monthabbr] <year> it was [adjective].",
+)
+NEAR_TEST = (
+    "Please type <digits> as your [code].",
+    "The new [code] is now <digits>, says [given].",
+    "About <cardinal> [counted] were lost at the [place].",
+    "[given] bought <cardinal> [counted] and <cardinal> [counted].",
+    "They left [city] in <year>, after the war.",
+    "Until <year> the [place] was closed.",
+    "The [place] closed in the <decade>.",
+    "Was {Dr.:title} [person] seen on [street] {Dr.:place}",
+    "The shop at <number> [street] {St.:place} is open.",
+    "Pray to {St.:title} [saint] for rain.",
+    "{Mrs.:title} [person] called {Dr.:title} [person] at <time>.",
+    "We live in {No.:abbreviation} <cardinal_small>, over there.",
+    "I told him {no.:plain}",
+    "It was the <ordinal> time this year.",
+    "Her birthday is [month] <day>.",
+    "Pay before <date>, please.",
+    "The party on <short_date> was [adjective].",
+    "He ate <fraction> of the [food] at once.",
+    "A [thing] of <measure> is too big.",
+    "Prices fell by <percent> in <year>.",
+    "For <money> you get a [adjective] [thing].",
+    "Pi is not <decimal>, says [given].",
+    "We left at <time> with <cardinal> [counted].",
+    "Dial <telephone> and ask for {Mr.:title} [person].",
+    "Look at <electronic> first.",
+    "An <letters> agent met [given].",
+    "Cook it for <range> [task].",
+    "In the end the [team] lost <score>.",
+    "He has {read:second_sense} the [text].",
+    "You must {read:first_sense} the [text].",
+    "Was it [given] {vs.:abbreviation} [given]?",
+    "The wall, <feet> high, fell in [monthabbr] <year>.",
+    "Buy [food] {&:verbatim} [food]!",
+)
+WORDS_TRAIN = (
+    "Next came <roman_owner>.",
+    "We talked about <roman_owner> all day.",
+    "Look at <roman_owner> again.",
+    "Nobody understood <roman_owner> at first.",
+    "[given] likes <roman_owner> best.",
+    "It is all about <roman_owner>, they say.",
+    "<roman_owner> was long and [adjective].",
+    "They sent <number_owner>.",
+    "I remember <number_owner> well.",
+    "Here is <number_owner> again.",
+    "It was <number_owner>, I think.",
+    "[given] asked about <dash_owner>.",
+    "In the end it was <dash_owner>.",
+    "They spoke of <dash_owner> again.",
+    "<dash_owner> is what I heard.",
+    "He <led>.",
+    "They <led> in [city].",
+)
+WORDS_TEST = (
+    "The teacher spoke of <roman_owner>.",
+    "You should know <roman_owner> by now.",
+    "Then there was <roman_owner>, a [adjective] one.",
+    "At last [given] saw <number_owner>.",
+    "What about <number_owner>?",
+    "We never forgot <dash_owner>.",
+    "So it was <dash_owner>, said [given].",
+    "At last she <led>.",
+)
+FAR_TRAIN = (
+    "They {read:first_sense} the [adjective] [text] about the [place] every day.",
+    "They {read:second_sense} the [adjective] [text] about the [place] last week.",
+    "I {read:first_sense} the [text] and the [adjective] [text] every evening.",
+    "I {read:second_sense} the [text] and the [adjective] [text] last night.",
+    "Henry and [given] {read:first_sense} the long [text] as often as they can.",
+    "Henry and [given] {read:second_sense} the long [text] before they left.",
+)
+FAR_TEST = (
+    "We {read:first_sense} a [adjective] [text] to the children every morning.",
+    "We {read:second_sense} a [adjective] [text] to the children yesterday.",
+    "[given] and I {read:first_sense} the [text] of the [adjective] king every year.",
+    "[given] and I {read:second_sense} the [text] of the [adjective] king last year.",
+)
+TEMPLATES: dict[WordSplit, dict[str, tuple[str, ...]]] = {
+    "train": {"near": NEAR_TRAIN, "words": WORDS_TRAIN, "far": FAR_TRAIN},
+    "validation": {"near": NEAR_TEST[::2], "words": WORDS_TEST[::2], "far": FAR_TEST[:2]},
+    "test": {"near": NEAR_TEST, "words": WORDS_TEST, "far": FAR_TEST},
+}
+"""Templates by split and by what decides in them."""
+SHARES = {"near": 0.62, "words": 0.32, "far": 0.06}
+"""How often each kind of template is drawn."""
+_MONTHS = "January February March April May June July August September October November December"
+_MONTHS_SHORT = ("Jan.", "Feb.", "Apr.", "Aug.", "Sept.", "Oct.", "Nov.", "Dec.")
+_NUMERALS = ("II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "XI", "XII", "XIV", "XVI")
+_SITES = ("example", "openherd", "weather", "maps", "books", "radio", "garden", "library", "museum")
+_DOMAINS = ("com", "org", "net", "edu", "io")
+_ACRONYMS = {
+    "train": ("FBI", "USA", "NATO", "BBC", "CIA", "MIT", "IBM", "UN", "EU", "U.S.", "NHL", "DNA"),
+    "validation": ("NBA", "ATM"),
+    "test": ("NSA", "CNN", "UK", "HTML", "U.N."),
+}
+_UNITS = ("km", "m", "cm", "kg", "g", "mg", "lb", "oz", "mph", "km/h", "GB", "ml", "°C", "°F", "kW")
+_PART = re.compile(r"<(\w+)>|\[(\w+)\]|\{([^:{}]+):(\w+)\}|([^<>\[\]{}]+)")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a sentence, and the rule that reads it; None where each token speaks for itself."""
+
+    text: str
+    rule: str | None = None
+
+
+@dataclass(frozen=True)
+class WrittenSentence:
+    """A sentence and how it is read."""
+
+    segments: tuple[Segment, ...]
+    kind: str
+    """What decides how it is read: near, words or far."""
+
+    @property
+    def text(self) -> str:
+        """As it is written."""
+        return "".join(segment.text for segment in self.segments)
+
+
+def sentences(*, split: WordSplit, seed: int) -> Iterator[WrittenSentence]:
+    """Sentences of a split without end."""
+    rng = random.Random(f"written {split} {seed}")
+    kinds = list(SHARES)
+    while True:
+        kind = rng.choices(kinds, weights=[SHARES[kind] for kind in kinds])[0]
+        yield drawn(rng.choice(TEMPLATES[split][kind]), rng, split=split, kind=kind)
+
+
+def drawn(template: str, rng: random.Random, *, split: WordSplit, kind: str) -> WrittenSentence:
+    """A template with its slots filled."""
+    segments: list[Segment] = []
+    for form, name, written, rule, text in _PART.findall(template):
+        if form:
+            segments += _FORMS[form](rng, split)
+        elif name:
+            segments.append(Segment(_word(name, rng, split)))
+        elif written:
+            segments.append(Segment(written, rule))
+        else:
+            segments.append(Segment(text))
+    if segments[0].rule is None:
+        first = segments[0].text
+        segments[0] = Segment(first[:1].upper() + first[1:])
+    return WrittenSentence(tuple(segment for segment in segments if segment.text), kind)
+
+
+def _word(name: str, rng: random.Random, split: WordSplit) -> str:
+    extra = {"month": _MONTHS.split(), "monthabbr": _MONTHS_SHORT}
+    if name in extra:
+        return rng.choice(extra[name])
+    return rng.choice(members(name, split=split))
+
+
+def _natural(rng: random.Random, *, most: int = 5) -> int:
+    return rng.randint(2, 10 ** rng.randint(1, most))
+
+
+def _cardinal(rng: random.Random) -> str:
+    value = rng.randint(1100, 2090) if rng.random() < 0.3 else _natural(rng)
+    return f"{value:,}" if value > 9999 or rng.random() < 0.2 else str(value)
+
+
+def _code(rng: random.Random) -> str:
+    number = rng.choice([3, 4, 4, 4, 5, 6])
+    return "".join(rng.choices("0123456789", k=number))
+
+
+def _date(rng: random.Random) -> str:
+    month, day, year = rng.randint(1, 12), rng.randint(1, 28), rng.randint(1900, 2040)
+    return rng.choice([f"{month}/{day}/{year}", f"{year}-{month:02d}-{day:02d}"])
+
+
+def _time(rng: random.Random) -> str:
+    hour, minute = rng.randint(1, 12), rng.choice([0, 0, 5, 15, 30, 45, rng.randint(0, 59)])
+    forms = [f"{hour}:{minute:02d}", f"{hour}:{minute:02d}", f"{hour}:{minute:02d} am", f"{hour}pm"]
+    return rng.choice(forms)
+
+
+def _telephone(rng: random.Random) -> str:
+    area, front, back = (rng.randint(200, 999), rng.randint(200, 999), rng.randint(0, 9999))
+    return rng.choice(
+        [f"{front}-{back:04d}", f"({area}) {front}-{back:04d}", f"{area}-{front}-{back:04d}"]
+    )
+
+
+def _money(rng: random.Random) -> str:
+    sign, value = rng.choice("$$$€£"), _natural(rng, most=4)
+    forms = [f"{value}", f"{value}.{rng.randint(1, 99):02d}", f"{rng.randint(2, 90)} million"]
+    return sign + rng.choice(forms)
+
+
+def _measure(rng: random.Random) -> str:
+    value = rng.choice([str(_natural(rng, most=3)), f"{rng.randint(1, 99)}.{rng.randint(1, 9)}"])
+    return value + rng.choice(["", " "]) + rng.choice(_UNITS)
+
+
+def _electronic(rng: random.Random) -> str:
+    site, domain = rng.choice(_SITES), rng.choice(_DOMAINS)
+    name = rng.choice(CLASSES["given"]).lower()
+    forms = [f"www.{site}.{domain}", f"{name}@{site}.{domain}", f"{site}.{domain}/{name}"]
+    return rng.choice(forms)
+
+
+def _pair(rng: random.Random, *, apart: str) -> str:
+    low = rng.randint(1, 12)
+    return f"{low}{apart}{low + rng.randint(1, 9)}"
+
+
+def _roman_owner(rng: random.Random, split: WordSplit) -> list[Segment]:
+    name, rule = rng.choice([("ruler", "roman_ordinal"), ("part", "roman_cardinal")])
+    return [Segment(_word(name, rng, split) + " "), Segment(rng.choice(_NUMERALS), rule)]
+
+
+def _number_owner(rng: random.Random, split: WordSplit) -> list[Segment]:
+    value = str(rng.randint(201, 1090))
+    if rng.random() < 0.5:
+        return [Segment(_word("code", rng, split) + " "), Segment(value, "digits")]
+    return [Segment(_word("quantity", rng, split) + " "), Segment(value, "cardinal")]
+
+
+def _dash_owner(rng: random.Random, split: WordSplit) -> list[Segment]:
+    if rng.random() < 0.5:
+        return [Segment(_word("team", rng, split) + " "), Segment(_pair(rng, apart="-"), "score")]
+    return [Segment(_word("part", rng, split) + " "), Segment(_pair(rng, apart="-"), "range")]
+
+
+def _metal(rng: random.Random, split: WordSplit) -> list[Segment]:
+    if rng.random() < 0.5:
+        written = [Segment("touched the "), Segment("lead", "second_sense")]
+        return [*written, Segment(" " + _word("material", rng, split))]
+    written = [Segment("wanted to "), Segment("lead", "first_sense")]
+    return [*written, Segment(" the " + _word("led", rng, split))]
+
+
+def _one(rule: str, draw: Callable[[random.Random], str]) -> Callable[..., list[Segment]]:
+    return lambda rng, split: [Segment(draw(rng), rule)]
+
+
+_FORMS: dict[str, Callable[[random.Random, WordSplit], list[Segment]]] = {
+    "digits": _one("digits", _code),
+    "cardinal": _one("cardinal", _cardinal),
+    "cardinal_small": _one("cardinal", lambda rng: str(rng.randint(1, 99))),
+    "number": _one("cardinal", lambda rng: str(rng.randint(1, 99))),
+    "year": _one("year", lambda rng: str(rng.randint(1100, 2040))),
+    "decade": _one("decade", lambda rng: f"{rng.randint(150, 202)}0s"),
+    "ordinal": _one("ordinal", lambda rng: _ordinal(rng.randint(1, 40))),
+    "day": _one("ordinal", lambda rng: rng.choice([_ordinal, str])(rng.randint(1, 28))),
+    "date": _one("date", _date),
+    "short_date": _one("date", lambda rng: f"{rng.randint(1, 12)}/{rng.randint(1, 12)}"),
+    "fraction": _one("fraction", lambda rng: f"{rng.randint(1, 9)}/{rng.randint(2, 12)}"),
+    "measure": _one("measure", _measure),
+    "percent": _one("measure", lambda rng: f"{rng.randint(1, 99)}%"),
+    "feet": _one("measure", lambda rng: f"{rng.randint(2, 90)} ft."),
+    "money": _one("money", _money),
+    "decimal": _one("decimal", lambda rng: f"{rng.randint(0, 99)}.{rng.randint(1, 999)}"),
+    "time": _one("time", _time),
+    "telephone": _one("telephone", _telephone),
+    "electronic": _one("electronic", _electronic),
+    "letters": lambda rng, split: [Segment(rng.choice(_ACRONYMS[split]), "letters")],
+    "range": _one("range", lambda rng: _pair(rng, apart=rng.choice("-–"))),
+    "score": _one("score", lambda rng: _pair(rng, apart="-")),
+    "ratio": _one("ratio", lambda rng: _pair(rng, apart=":")),
+    "verbatim": _one("verbatim", lambda rng: rng.choice("ABCDEFGH") + str(rng.randint(1, 99))),
+    "roman_owner": _roman_owner,
+    "number_owner": _number_owner,
+    "dash_owner": _dash_owner,
+    "led": _metal,
+}
+
+
+def _ordinal(value: int) -> str:
+    endings = {1: "st", 2: "nd", 3: "rd"}
+    return str(value) + ("th" if 10 < value % 100 < 20 else endings.get(value % 10, "th"))
