@@ -1,7 +1,7 @@
 """Data for the models that speak: what their core reads, what they learn to read aloud.
 
-`python -m multimodal.world.speaking --core --number 200000 --out DIR` writes the core's tokenizer
-and reading matter; without `--core`, written and spoken sentences as TSV
+`python -m multimodal.world.speaking --content core --number 120000 --out DIR` writes the core's
+tokenizer and reading matter; `--content written` sentences and how they are spoken as TSV
 (:mod:`speech.normalization.data`).
 """
 
@@ -14,9 +14,14 @@ from pathlib import Path
 
 from language.tokenizer import train_bpe
 from multimodal.world import reading_matter, written_sentences
+from multimodal.world.lexicon import WordSplit
+from speech.normalization.data import spoken
+from speech.normalization.rules import language
 
 _SHARE_WRITTEN = 0.4
 """Of the core's reading matter that is the text of training sentences, without their reading."""
+_SHARE_TWO = 0.3
+"""Of lines that hold two sentences."""
 _TOKENIZER_TEXTS = 40000
 _NUM_MERGED = 1700
 
@@ -51,17 +56,38 @@ def write_core_data(directory: Path, *, number: int, seed: int) -> None:
                 file.write(json.dumps({"messages": messages}) + "\n")
 
 
+def write_written(file: Path, *, split: WordSplit, number: int, seed: int) -> None:
+    """Write sentences, how they are spoken and by which rules, one or two to a line."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    english, rng = language("en"), random.Random(f"lines {split} {seed}")
+    drawn = written_sentences.sentences(split=split, seed=seed)
+    with file.open("w") as lines:
+        for _ in range(number):
+            together = [next(drawn) for _ in range(1 + (rng.random() < _SHARE_TWO))]
+            text = written_sentences.labelled(together)
+            said = spoken(text, english)
+            lines.write(f"{text.text}\t{said}\t{' '.join(text.labels)}\n")
+
+
 def main() -> None:
     """Read the command line and write."""
     parser = argparse.ArgumentParser(
         prog="python -m multimodal.world.speaking", description=__doc__
     )
-    parser.add_argument("--core", action="store_true", help="what the core reads")
+    parser.add_argument(
+        "--content", choices=("core", "written"), required=True, help="what to write"
+    )
     parser.add_argument("--number", type=int, default=200_000)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    write_core_data(options.out, number=options.number, seed=options.seed)
+    if options.content == "core":
+        write_core_data(options.out, number=options.number, seed=options.seed)
+        return
+    parts: dict[WordSplit, int] = {"train": options.number, "validation": 500, "test": 2000}
+    for split, number in parts.items():
+        file = options.out / f"written-{split}.tsv"
+        write_written(file, split=split, number=number, seed=options.seed)
 
 
 if __name__ == "__main__":

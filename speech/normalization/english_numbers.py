@@ -2,7 +2,7 @@
 
 import re
 
-from speech.normalization.english_words import CURRENCIES, DIGITS, MONTHS, UNITS
+from speech.normalization.english_words import CURRENCIES, DIGITS, DOTTED, MONTHS, UNITS
 from speech.normalization.numbers import plain_digits, roman, spell_digits, words
 from speech.normalization.rules import Language, UnreadableError
 
@@ -79,8 +79,8 @@ def decade(written: str) -> str:
 )
 def digits(written: str) -> str:
     """Digit by digit, as codes are."""
-    if re.search(r"[^\W\d]", written):
-        raise UnreadableError(f"{written[:40]!r} has letters")
+    if not re.fullmatch(r"\d(?:[ -]?\d)*", written):
+        raise UnreadableError(f"{written[:40]!r} is not digits alone")
     return spell_digits(written, DIGITS)
 
 
@@ -178,8 +178,8 @@ def money(written: str) -> str:
 )
 def measure(written: str) -> str:
     """A number of units."""
-    found = re.fullmatch(rf"([-−]?{_NUMBER}) ?(\S+?)\.?", written)
-    if not found or found[2] not in UNITS:
+    found = re.fullmatch(rf"([-−]?{_NUMBER}) ?([^\s.]+)(\.?)", written)
+    if not found or found[2] not in UNITS or (found[3] and found[2] not in DOTTED):
         raise UnreadableError(f"{written[:40]!r} is no measure")
     return f"{number(found[1])} {UNITS[found[2]][found[1] != '1']}"
 
@@ -253,7 +253,7 @@ def time(written: str) -> str:
 )
 def telephone(written: str) -> str:
     """A telephone number, with a pause between its groups."""
-    if not re.fullmatch(r"\+?[\d()\-. /]+", written):
+    if not re.fullmatch(r"[+(]*\d[\d()\-. /]*\d", written):
         raise UnreadableError(f"{written[:40]!r} is no telephone number")
     groups = re.findall(r"\d+", written)
     if not groups:

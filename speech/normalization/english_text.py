@@ -13,6 +13,7 @@ from speech.normalization.english_words import (
 )
 from speech.normalization.numbers import spell_digits
 from speech.normalization.rules import PLAIN, SILENT, VERBATIM, Language, UnreadableError
+from speech.normalization.written import is_word
 
 TEXT = Language("en")
 _rule = TEXT.rule
@@ -21,7 +22,7 @@ _rule = TEXT.rule
 @_rule(PLAIN, {"house": "house", "Don't": "Don't"})
 def plain(written: str) -> str:
     """A word as it stands."""
-    if not any(character.isalpha() for character in written) or re.search(r"\d", written):
+    if not is_word(written):
         raise UnreadableError(f"{written[:40]!r} is no word")
     return written
 

@@ -53,6 +53,8 @@ UNITS = {
     "km²": ("square kilometer", "square kilometers"),
 }
 """One and many of a unit."""
+DOTTED = ("ft", "in", "oz", "lb", "lbs", "yd", "mi", "min")
+"""Units that may end with a full stop."""
 TITLES = {
     "dr": "Doctor", "st": "Saint", "mr": "Mister", "mrs": "Missus", "ms": "Miz",
     "prof": "Professor", "mt": "Mount", "ft": "Fort", "gen": "General", "col": "Colonel",

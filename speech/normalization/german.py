@@ -4,6 +4,7 @@ import re
 
 from speech.normalization.numbers import MAX_DIGITS, plain_digits, spell_digits, words
 from speech.normalization.rules import PLAIN, SILENT, VERBATIM, Language, UnreadableError
+from speech.normalization.written import is_word
 
 GERMAN = Language("de")
 _rule = GERMAN.rule
@@ -21,7 +22,7 @@ _SYMBOLS = {"&": "und", "@": "at", "+": "plus", "=": "gleich", "/": "Schrägstri
 @_rule(PLAIN, {"Haus": "Haus"})
 def plain(written: str) -> str:
     """A word as it stands."""
-    if not written.isalpha():
+    if not is_word(written):
         raise UnreadableError(f"{written[:40]!r} is no word")
     return written
 

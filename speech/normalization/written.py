@@ -14,6 +14,7 @@ MAX_CHARACTERS = 512
 
 Kind = Literal["letters", "digits", "symbol"]
 _SPACES = ("Cc", "Zl", "Zp", "Zs")
+_APOSTROPHE = re.compile("['’]")
 _SPACE = re.compile(r"\s+")
 
 
@@ -42,6 +43,12 @@ def clean(text: str) -> str:
     seen = [(character, unicodedata.category(character)) for character in text]
     kept = [" " if category in _SPACES else c for c, category in seen if category != "Cf"]
     return _SPACE.sub(" ", "".join(kept)).strip()
+
+
+def is_word(text: str) -> bool:
+    """Whether ``text`` is letters with their marks, and apostrophes among them."""
+    parts = _APOSTROPHE.split(text)
+    return all(part and all(unicodedata.category(c)[0] in "LM" for c in part) for part in parts)
 
 
 def split(text: str) -> list[WrittenToken]:

@@ -1,0 +1,197 @@
+"""Written text into spoken text, while it comes (paper section 8.2).
+
+    normalizer.normalize("My PIN is 1234.")  ->  "My PIN is one two three four."
+
+The tagger's labels are put together to spans, and each span is read by its rule as soon as the
+label of the token behind it says that it is whole. Where a rule refuses what the tagger gave it the
+next likely one reads; verbatim reading is the last, so that nothing written is lost.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from language.errors import InputError
+from speech.embeddings import CoreEmbeddings
+from speech.normalization.data import MAX_SPAN
+from speech.normalization.rules import CONTINUE, VERBATIM, Language, UnreadableError
+from speech.normalization.tagger import Tagger
+from speech.normalization.tagging import TaggingStream, tag
+from speech.normalization.written import WrittenToken, clean
+
+MAX_WHOLE_CHARACTERS = 2000
+"""Longest text for a tagger that reads whole texts."""
+_SPACE = re.compile(r"\s")
+_WORD_BEGIN = re.compile(r"\s(?=\S*$)")
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A span of the text, and what is said for it."""
+
+    written: str
+    start: int
+    """Of the span in the text that :func:`speech.normalization.written.clean` gives."""
+    said: str
+    """Words; empty where nothing is."""
+    rule: str
+    remark: str = ""
+    """Why the span is read otherwise than the tagger said, if it is."""
+
+
+class Normalizer:
+    """A tagger, its language's rules, and the core's embeddings if it sees them."""
+
+    def __init__(
+        self, tagger: Tagger, rules: Language, embeddings: CoreEmbeddings | None = None
+    ) -> None:
+        """Put together what belongs together.
+
+        Raises:
+            ValueError: the tagger was trained on other embeddings, or on none.
+        """
+        given = None if embeddings is None else embeddings.dim
+        if tagger.config.core_dim != given:
+            raise ValueError(
+                f"the tagger sees embeddings of {tagger.config.core_dim or 'no'} values, "
+                f"the core gives {given or 'none'}"
+            )
+        self.tagger, self.rules, self.embeddings = tagger, rules, embeddings
+
+    def normalize(self, text: str) -> str:
+        """The whole spoken text."""
+        return joined(self.spans(text))
+
+    def spans(self, text: str) -> list[Spoken]:
+        """The spans of a whole text, as a stream gives them.
+
+        Raises:
+            InputError: the text is too long for a tagger without a look-ahead.
+        """
+        if self.tagger.config.look_ahead is None:
+            return self._whole(clean(text))
+        stream = self.stream()
+        return [*stream.push(text), *stream.finish()]
+
+    def stream(self) -> "NormalizationStream":
+        """For a text that comes in pieces."""
+        return NormalizationStream(self)
+
+    def _whole(self, text: str) -> list[Spoken]:
+        if len(text) > MAX_WHOLE_CHARACTERS:
+            raise InputError(
+                "text", f"longer than {MAX_WHOLE_CHARACTERS} characters, and read as a whole"
+            )
+        tokens, scores = tag(text, self.tagger, self.embeddings)
+        reader = SpanReader(self.rules, self.tagger.config.labels)
+        return [*reader.push(tokens, scores, text), *reader.finish()]
+
+
+class NormalizationStream:
+    """A text that grows, and what of it is said already."""
+
+    def __init__(self, normalizer: Normalizer) -> None:
+        """Nothing is written yet."""
+        self._tagging = TaggingStream(normalizer.tagger, normalizer.embeddings)
+        self._reader = SpanReader(normalizer.rules, normalizer.tagger.config.labels)
+        self._waiting = ""  # the last word, of which more may come
+        self._is_begun = False
+
+    def push(self, text: str) -> list[Spoken]:
+        """Write on, anywhere between two characters; what can be said now is returned."""
+        self._waiting += text
+        found = _SPACE.search(text) and _WORD_BEGIN.search(self._waiting)
+        if not found:
+            return []
+        words, self._waiting = self._waiting[: found.start()], self._waiting[found.start() :]
+        return self._read(words)
+
+    def finish(self) -> list[Spoken]:
+        """End the text; what waited for more is returned."""
+        rest, self._waiting = self._waiting, ""
+        read = self._read(rest)
+        read += self._reader.push([], self._tagging.finish(), "")
+        return read + self._reader.finish()
+
+    def _read(self, words: str) -> list[Spoken]:
+        words = clean(words)
+        if not words:
+            return []
+        words = " " + words if self._is_begun else words
+        self._is_begun = True
+        tokens, scores = self._tagging.push(words)
+        return self._reader.push(tokens, scores, words)
+
+
+class SpanReader:
+    """Puts tokens together as their labels say, and reads the spans."""
+
+    def __init__(self, rules: Language, labels: tuple[str, ...]) -> None:
+        """Read by ``rules`` what is scored by ``labels``."""
+        self._rules, self._labels = rules, labels
+        self._continue = labels.index(CONTINUE)
+        self._undecided: list[WrittenToken] = []
+        self._text, self._offset = "", 0  # what is written from character `offset` on
+        self._span: list[WrittenToken] = []
+        self._scores: list[float] = []  # of the labels of the span's first token
+
+    def push(self, tokens: list[WrittenToken], scores: Tensor, text: str) -> list[Spoken]:
+        """Take tokens of ``text`` and the scores [decided, labels] of the oldest undecided ones."""
+        self._undecided += tokens
+        self._text += text
+        said = []
+        decided, self._undecided = (
+            self._undecided[: len(scores)],
+            self._undecided[len(scores) :],
+        )
+        for token, row in zip(decided, scores.tolist(), strict=True):
+            likeliest = max(range(len(row)), key=row.__getitem__)
+            goes_on = likeliest == self._continue and 0 < len(self._span) < MAX_SPAN
+            if not goes_on:
+                said += self.finish()
+                self._scores = row
+            self._span.append(token)
+        return said
+
+    def finish(self) -> list[Spoken]:
+        """The span that waited for its end, if there is one."""
+        if not self._span:
+            return []
+        start, end = self._span[0].start, self._span[-1].end
+        written = self._text[start - self._offset : end - self._offset]
+        self._text, self._offset = self._text[end - self._offset :], end
+        self._span = []
+        return [self._said(written, start)]
+
+    def _said(self, written: str, start: int) -> Spoken:
+        ranked = sorted(range(len(self._labels)), key=self._scores.__getitem__, reverse=True)
+        names = [self._labels[i] for i in ranked if i != self._continue]
+        refusal = ""
+        for name in [*names, VERBATIM]:
+            try:
+                said = self._rules.read(name, written)
+            except UnreadableError as error:
+                refusal = refusal or str(error)
+                continue
+            return Spoken(written, start, said, name, refusal and f"read as {name}: {refusal}")
+        raise AssertionError("verbatim reads everything")
+
+
+def joined(spans: list[Spoken]) -> str:
+    """What is said, with the punctuation that is heard as rhythm."""
+    text = ""
+    for span in spans:
+        if span.said:
+            text += (" " if text else "") + span.said
+        elif span.rule == "silent" and text and span.written in ".,;:!?…":
+            text += span.written
+    return text
+
+
+def words_said(spans: list[Spoken]) -> Iterator[tuple[str, Spoken]]:
+    """Each word that is said, with the span that it belongs to."""
+    for span in spans:
+        for word in span.said.split():
+            yield word, span
