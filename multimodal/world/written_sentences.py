@@ -20,178 +20,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from multimodal.world.lexicon import CLASSES, WordSplit, members
+from multimodal.world.written_templates import PHRASES, SHARES, TEMPLATES
 from speech.normalization.data import LabelledText
 from speech.normalization.rules import CONTINUE, PLAIN, SILENT
 from speech.normalization.written import WrittenToken, split
 
-NEAR_TRAIN = (
-    "My [code] is <digits>.",
-    "Enter [code] <digits> to open the door.",
-    "The [code] <digits> was wrong.",
-    "Your [code], <digits>, was changed.",
-    "We counted <cardinal> [counted] in the [place].",
-    "There were <cardinal> [counted] near the [place].",
-    "<cardinal> [counted] were sold in <year>.",
-    "The [place] was built in <year>.",
-    "Since <year> nobody lives there.",
-    "<year> was a [adjective] year for [city].",
-    "It began in the <decade>.",
-    "Nobody wrote in the <decade> like [given] did.",
-    "{Dr.:title} [person] lives at <number> [street] {Dr.:place}",
-    "{Dr.:title} [person] lives on [street] {Dr.:place} now.",
-    "[given] moved to [street] {St.:place} in <year>.",
-    "{St.:title} [saint] was a saint.",
-    "The church of {St.:title} [saint] is on [street] {St.:place}",
-    "{Mr.:title} [person] and {Mrs.:title} [person] met in [city].",
-    "{Prof.:title} [person] teaches [given] [person] {Jr.:abbreviation} in [city].",
-    "{No.:abbreviation} <cardinal_small> is the best of all.",
-    "No.",
-    "He said no.",
-    "Ask for {No.:abbreviation} <cardinal_small>, please.",
-    "She won the <ordinal> prize.",
-    "The <ordinal> and the <ordinal> came late.",
-    "On [month] <day> we met.",
-    "They met on [month] <day>, <year>.",
-    "The date was <date>.",
-    "It is due on <date>.",
-    "We met on <short_date>.",
-    "Come on <short_date> or later.",
-    "Add <fraction> of the [food].",
-    "<fraction> of the [counted] are gone.",
-    "Only <fraction> was left.",
-    "It weighs <measure>.",
-    "The road is <measure> long.",
-    "About <percent> of the [counted] are [adjective].",
-    "It costs <money>.",
-    "She paid <money> for the [thing].",
-    "The value is <decimal>.",
-    "It rose from <decimal> to <decimal>.",
-    "Come at <time>.",
-    "It opens at <time> and closes at <time>.",
-    "Call <telephone> now.",
-    "My number is <telephone>, ask for [given].",
-    "Write to <electronic>.",
-    "See <electronic> for more.",
-    "The <letters> said no.",
-    "She works for the <letters> in [city].",
-    "It took <range> [task].",
-    "Wait <range> [task] and call.",
-    "The [team] won <score>.",
-    "The [team] beat the [team] <score>.",
-    "Mix them <ratio>.",
-    "[person] {&:verbatim} [person] sold it.",
-    "He gave <verbatim> to the [thing].",
-    "Henry's [thing], a [adjective] one, isn't here.",
-    "Bring [food], [food], {etc.:abbreviation}",
-    "It was [team] {vs.:abbreviation} [team] again.",
-    "The [thing] is in the [place]; the [animal] is not!",
-    "Is the [animal] in the [place]?",
-    '"Wait," said [given], "the [animal] is [adjective]."',
-    "It is <feet> high.",
-    "{Ft.:title} [street] is near {Mt.:title} [person].",
-    "He {read:second_sense} it yesterday.",
-    "She will {read:first_sense} it tomorrow.",
-    "They can {read:first_sense} well.",
-    "I have {read:second_sense} it.",
-    "In <month_short> <year> it was [adjective].",
-)
-NEAR_TEST = (
-    "Please type <digits> as your [code].",
-    "The new [code] is now <digits>, says [given].",
-    "About <cardinal> [counted] were lost at the [place].",
-    "[given] bought <cardinal> [counted] and <cardinal> [counted].",
-    "They left [city] in <year>, after the war.",
-    "Until <year> the [place] was closed.",
-    "The [place] closed in the <decade>.",
-    "Was {Dr.:title} [person] seen on [street] {Dr.:place}",
-    "The shop at <number> [street] {St.:place} is open.",
-    "Pray to {St.:title} [saint] for rain.",
-    "{Mrs.:title} [person] called {Dr.:title} [person] at <time>.",
-    "We live in {No.:abbreviation} <cardinal_small>, over there.",
-    "I told him no.",
-    "It was the <ordinal> time this year.",
-    "Her birthday is [month] <day>.",
-    "Pay before <date>, please.",
-    "The party on <short_date> was [adjective].",
-    "He ate <fraction> of the [food] at once.",
-    "A [thing] of <measure> is too big.",
-    "Prices fell by <percent> in <year>.",
-    "For <money> you get a [adjective] [thing].",
-    "Pi is not <decimal>, says [given].",
-    "We left at <time> with <cardinal> [counted].",
-    "Dial <telephone> and ask for {Mr.:title} [person].",
-    "Look at <electronic> first.",
-    "An <letters> agent met [given].",
-    "Cook it for <range> [task].",
-    "In the end the [team] lost <score>.",
-    "He has {read:second_sense} the [text].",
-    "You must {read:first_sense} the [text].",
-    "Was it [given] {vs.:abbreviation} [given]?",
-    "The wall, <feet> high, fell in <month_short> <year>.",
-    "Buy [food] {&:verbatim} [food]!",
-)
-WORDS_TRAIN = (
-    "Next came <roman_owner>.",
-    "We talked about <roman_owner> all day.",
-    "Look at <roman_owner> again.",
-    "Nobody understood <roman_owner> at first.",
-    "[given] likes <roman_owner> best.",
-    "It is all about <roman_owner>, they say.",
-    "<roman_owner> was long and [adjective].",
-    "They sent <number_owner>.",
-    "I remember <number_owner> well.",
-    "Here is <number_owner> again.",
-    "It was <number_owner>, I think.",
-    "[given] asked about <dash_owner>.",
-    "In the end it was <dash_owner>.",
-    "They spoke of <dash_owner> again.",
-    "<dash_owner> is what I heard.",
-    "He <led>.",
-    "They <led> in [city].",
-)
-WORDS_TEST = (
-    "The teacher spoke of <roman_owner>.",
-    "You should know <roman_owner> by now.",
-    "Then there was <roman_owner>, a [adjective] one.",
-    "At last [given] saw <number_owner>.",
-    "What about <number_owner>?",
-    "We never forgot <dash_owner>.",
-    "So it was <dash_owner>, said [given].",
-    "At last she <led>.",
-)
-FAR_TRAIN = (
-    "They {read:first_sense} the [adjective] [text] about the [place] every day.",
-    "They {read:second_sense} the [adjective] [text] about the [place] last week.",
-    "I {read:first_sense} the [text] and the [adjective] [text] every evening.",
-    "I {read:second_sense} the [text] and the [adjective] [text] last night.",
-    "Henry and [given] {read:first_sense} the long [text] as often as they can.",
-    "Henry and [given] {read:second_sense} the long [text] before they left.",
-)
-FAR_TEST = (
-    "We {read:first_sense} a [adjective] [text] to the children every morning.",
-    "We {read:second_sense} a [adjective] [text] to the children yesterday.",
-    "[given] and I {read:first_sense} the [text] of the [adjective] king every year.",
-    "[given] and I {read:second_sense} the [text] of the [adjective] king last year.",
-)
 _APOSTROPHES = ("'", "’")
-TEMPLATES: dict[WordSplit, dict[str, tuple[str, ...]]] = {
-    "train": {"near": NEAR_TRAIN, "words": WORDS_TRAIN, "far": FAR_TRAIN},
-    "validation": {"near": NEAR_TEST[:6], "words": WORDS_TEST[:2], "far": FAR_TEST[:2]},
-    "test": {"near": NEAR_TEST[6:], "words": WORDS_TEST[2:], "far": FAR_TEST[2:]},
-}
-"""Templates by split and by what decides in them."""
-SHARES = {"near": 0.62, "words": 0.32, "far": 0.06}
-"""How often each kind of template is drawn."""
 _MONTHS = "January February March April May June July August September October November December"
 _MONTHS_SHORT = ("Jan.", "Feb.", "Apr.", "Aug.", "Sept.", "Oct.", "Nov.", "Dec.")
 _NUMERALS = ("II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "XI", "XII", "XIV", "XVI")
 _SITES = ("example", "openherd", "weather", "maps", "books", "radio", "garden", "library", "museum")
 _DOMAINS = ("com", "org", "net", "edu", "io")
-_ACRONYMS: dict[WordSplit, tuple[str, ...]] = {
-    "train": ("FBI", "USA", "NATO", "BBC", "CIA", "MIT", "IBM", "UN", "EU", "U.S.", "NHL", "DNA"),
-    "validation": ("NBA", "ATM"),
-    "test": ("NSA", "CNN", "UK", "HTML", "U.N."),
-}
+_ACRONYMS = ("FBI", "NSA", "BBC", "CNN", "CIA", "UK", "IBM", "UN", "EU", "U.S.", "HTML", "DNA")
+"""Of the test; training has capitals drawn by chance."""
 _UNITS = ("km", "m", "cm", "kg", "g", "mg", "lb", "oz", "mph", "km/h", "GB", "ml", "°C", "°F", "kW")
 _PART = re.compile(r"<(\w+)>|\[(\w+)\]|\{([^:{}]+):(\w+)\}|([^<>\[\]{}]+)")
 
@@ -210,7 +51,7 @@ class WrittenSentence:
 
     segments: tuple[Segment, ...]
     kind: str
-    """What decides how it is read: near, words or far."""
+    """What decides how it is read: near, words or far; or framed, a phrase in a frame."""
 
     @property
     def text(self) -> str:
@@ -224,7 +65,10 @@ def sentences(*, split: WordSplit, seed: int) -> Iterator[WrittenSentence]:
     kinds = list(SHARES)
     while True:
         kind = rng.choices(kinds, weights=[SHARES[kind] for kind in kinds])[0]
-        yield drawn(rng.choice(TEMPLATES[split][kind]), rng, split=split, kind=kind)
+        template = rng.choice(TEMPLATES[split][kind])
+        while "*" in template:
+            template = template.replace("*", rng.choice(PHRASES[split]), 1)
+        yield drawn(template, rng, split=split, kind=kind)
 
 
 def drawn(template: str, rng: random.Random, *, split: WordSplit, kind: str) -> WrittenSentence:
@@ -337,6 +181,14 @@ def _metal(rng: random.Random, split: WordSplit) -> list[Segment]:
     return [*written, Segment(" the " + _word("led", rng, split))]
 
 
+def _letters(rng: random.Random, split: WordSplit) -> list[Segment]:
+    if split != "train":
+        return [Segment(rng.choice(_ACRONYMS), "letters")]
+    drawn = "".join(rng.choices("BCDFGHJKLMNPQRSTVWXZAEIU", k=rng.randint(2, 4)))
+    drawn = "".join(f"{letter}." for letter in drawn[:2]) if rng.random() < 0.1 else drawn
+    return [Segment("FBX" if drawn in _ACRONYMS else drawn, "letters")]
+
+
 def _one(rule: str, draw: Callable[[random.Random], str]) -> Callable[..., list[Segment]]:
     return lambda rng, split: [Segment(draw(rng), rule)]
 
@@ -362,7 +214,7 @@ _FORMS: dict[str, Callable[[random.Random, WordSplit], list[Segment]]] = {
     "time": _one("time", _time),
     "telephone": _one("telephone", _telephone),
     "electronic": _one("electronic", _electronic),
-    "letters": lambda rng, split: [Segment(rng.choice(_ACRONYMS[split]), "letters")],
+    "letters": _letters,
     "range": _one("range", lambda rng: _pair(rng, apart=rng.choice("-–"))),
     "score": _one("score", lambda rng: _pair(rng, apart="-")),
     "ratio": _one("ratio", lambda rng: _pair(rng, apart=":")),

@@ -46,7 +46,9 @@ def silent(written: str) -> str:
     },
 )
 def verbatim(written: str) -> str:
-    """Every character by its name; refuses nothing."""
+    """Every character by its name; refuses nothing but words in small letters."""
+    if len(written) > 2 and written.islower() and is_word(written):
+        raise UnreadableError(f"{written[:40]!r} is a word")
     said = []
     for character in written:
         if character.isspace() or unicodedata.category(character).startswith("M"):
@@ -91,6 +93,8 @@ def abbreviation(written: str) -> str:
 @_rule("letters", {"FBI": "F B I", "U.S.": "U S", "IBMs": "I B M s"})
 def letters(written: str) -> str:
     """Letter by letter."""
+    if written == written.lower() and "." not in written:
+        raise UnreadableError(f"{written[:40]!r} has no capital")
     if not written or re.search(r"[^\w.&]|\d|_", written) or not any(map(str.isalpha, written)):
         raise UnreadableError(f"{written[:40]!r} is not letters")
     return " ".join("and" if c == "&" else c for c in written if c.isalpha() or c == "&")

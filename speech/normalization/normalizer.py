@@ -4,7 +4,7 @@
 
 The tagger's labels are put together to spans, and each span is read by its rule as soon as the
 label of the token behind it says that it is whole. Where a rule refuses what the tagger gave it the
-next likely one reads; verbatim reading is the last, so that nothing written is lost.
+next likely one reads, in the end character by character, so that nothing written is lost.
 """
 
 import re
@@ -16,7 +16,7 @@ from torch import Tensor
 from language.errors import InputError
 from speech.embeddings import CoreEmbeddings
 from speech.normalization.data import MAX_SPAN
-from speech.normalization.rules import CONTINUE, VERBATIM, Language, UnreadableError
+from speech.normalization.rules import CONTINUE, PLAIN, VERBATIM, Language, UnreadableError
 from speech.normalization.tagger import Tagger
 from speech.normalization.tagging import TaggingStream, tag
 from speech.normalization.written import WrittenToken, clean
@@ -169,14 +169,14 @@ class SpanReader:
         ranked = sorted(range(len(self._labels)), key=self._scores.__getitem__, reverse=True)
         names = [self._labels[i] for i in ranked if i != self._continue]
         refusal = ""
-        for name in [*names, VERBATIM]:
+        for name in [*names, VERBATIM, PLAIN]:
             try:
                 said = self._rules.read(name, written)
             except UnreadableError as error:
                 refusal = refusal or str(error)
                 continue
             return Spoken(written, start, said, name, refusal and f"read as {name}: {refusal}")
-        raise AssertionError("verbatim reads everything")
+        raise AssertionError("what is not read verbatim is a word")
 
 
 def joined(spans: list[Spoken]) -> str:

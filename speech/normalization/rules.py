@@ -6,8 +6,8 @@ with the rule of the one before it has the label :data:`CONTINUE`, so that a spa
 "3", ".", "50") is read as one. What is read by :data:`PLAIN` is said as it is written.
 
 A language is its rules by name; names are shared by all languages, so that one tagger can serve
-several. A rule refuses what it cannot read with :class:`UnreadableError`, and the language's
-verbatim rule, which refuses nothing, is what is left then: no digit is ever dropped.
+several. A rule refuses what it cannot read with :class:`UnreadableError`. Verbatim
+reading takes everything but words in small letters, which are plain: no digit is ever dropped.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ PLAIN = "plain"
 SILENT = "silent"
 """Rule of punctuation, which is heard as rhythm alone."""
 VERBATIM = "verbatim"
-"""Rule that names characters one by one."""
+"""Rule that names characters one by one; refuses nothing but words that are plain."""
 
 
 class UnreadableError(ValueError):

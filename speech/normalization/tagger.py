@@ -28,7 +28,7 @@ from speech.normalization.written import WrittenToken
 NUM_CHARACTERS = 12
 """Characters of a token that are looked at: its first ones, and of a longer token its last four."""
 _LAST = 4
-_UNKNOWN_SHARE = 0.2  # of words that training hides, so that unknown ones are no surprise
+_UNKNOWN_SHARE = 0.4  # of words that training hides, so that unknown ones are no surprise
 _ASCII = 128
 _ALPHABET = _ASCII + 4  # beyond ASCII: padding, letters, digits, symbols
 _KINDS = ("letters", "digits", "symbol")
@@ -57,7 +57,7 @@ class TaggerConfig:
     """How many tokens back attention sees the core's embeddings."""
     num_word_rows: int = 4096
     """Rows of the table of words; a word has the row that its hash names."""
-    dropout: float = 0.1
+    dropout: float = 0.2
 
     def __post_init__(self) -> None:
         if self.look_ahead is not None and self.look_ahead < 0:
@@ -164,10 +164,11 @@ class AlignedAttention(nn.Module):
         self.key_value = nn.Linear(config.core_dim, 2 * config.dim)
         self.distance = nn.Embedding(2 * _FAR + 1, config.num_heads)
         self.output = nn.Linear(config.dim, query_dim)
+        self.dropout = nn.Dropout(config.dropout)
 
     def keys_values(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """What is attended to, twice [batch, heads, core tokens, head dim]."""
-        both = self.key_value(self.norm(states))
+        both = self.key_value(self.dropout(self.norm(states)))
         keys, values = both.unflatten(-1, (2, self.num_heads, -1)).unbind(-3)
         return keys.transpose(1, 2), values.transpose(1, 2)
 

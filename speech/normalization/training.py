@@ -91,7 +91,7 @@ class NormalizationTraining(NextTokenTraining):
         hidden_dim: int = 192,
         num_heads: int = 4,
         num_word_rows: int = 4096,
-        dropout: float = 0.1,
+        dropout: float = 0.2,
     ) -> None:
         """Settings of the run.
 
