@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from language.errors import InputError
-from speech.embeddings import CoreEmbeddings
+from speech.embeddings import CoreEmbeddings, EmbeddedText
 from speech.normalization.data import MAX_SPAN
 from speech.normalization.rules import CONTINUE, PLAIN, VERBATIM, Language, UnreadableError
 from speech.normalization.tagger import Tagger
@@ -94,7 +94,11 @@ class NormalizationStream:
 
     def __init__(self, normalizer: Normalizer) -> None:
         """Nothing is written yet."""
-        self._tagging = TaggingStream(normalizer.tagger, normalizer.embeddings)
+        self._tagging = TaggingStream(normalizer.tagger)
+        source = normalizer.embeddings
+        self._core = None if source is None else source.stream()
+        self.embedded: list[EmbeddedText] = []
+        """The core's view of what was read, piece by piece, for whoever else needs it."""
         self._reader = SpanReader(normalizer.rules, normalizer.tagger.config.labels)
         self._waiting = ""  # the last word, of which more may come
         self._is_begun = False
@@ -121,7 +125,10 @@ class NormalizationStream:
             return []
         words = " " + words if self._is_begun else words
         self._is_begun = True
-        tokens, scores = self._tagging.push(words)
+        core = None if self._core is None else self._core.append(words)
+        if core is not None:
+            self.embedded.append(core)
+        tokens, scores = self._tagging.push(words, core)
         return self._reader.push(tokens, scores, words)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from speech.embeddings import CoreEmbeddings
+from speech.embeddings import CoreEmbeddings, EmbeddedText
 from speech.normalization.tagger import Tagger, TaggerInput, collate, owners
 from speech.normalization.written import WrittenToken, split
 
@@ -35,18 +35,15 @@ def tag(
 class TaggingStream:
     """A text that is read word by word."""
 
-    def __init__(self, tagger: Tagger, embeddings: CoreEmbeddings | None) -> None:
+    def __init__(self, tagger: Tagger) -> None:
         """Begin with nothing read.
 
         Raises:
-            ValueError: the tagger needs the whole text, or embeddings that are not given.
+            ValueError: the tagger needs the whole text.
         """
         if tagger.config.look_ahead is None:
             raise ValueError("a tagger without a look-ahead reads whole texts alone")
-        if (tagger.config.core_dim is None) != (embeddings is None):
-            raise ValueError("a tagger that sees embeddings needs them, another one has no use")
         self._tagger, self._ahead = tagger, tagger.config.look_ahead
-        self._core = None if embeddings is None else embeddings.stream()
         self._num_characters = 0
         self._end = -1  # of the token that was read last
         self._num_read = 0
@@ -56,11 +53,12 @@ class TaggingStream:
         self._owners = torch.zeros(0, dtype=torch.int64)
 
     @torch.no_grad()
-    def push(self, text: str) -> tuple[list[WrittenToken], Tensor]:
+    def push(self, text: str, core: EmbeddedText | None) -> tuple[list[WrittenToken], Tensor]:
         """Read on.
 
         Args:
             text: whole words, as :meth:`speech.embeddings.EmbeddingStream.append` wants them.
+            core: what that gives for them, if the tagger sees embeddings.
 
         Returns:
             The tokens of ``text``, and the scores [tokens, labels] of those tokens, from the
@@ -69,7 +67,6 @@ class TaggingStream:
         start = self._num_characters
         tokens = [WrittenToken(t.text, t.start + start, t.kind) for t in split(text)]
         self._num_characters += len(text)
-        core = None if self._core is None else self._core.append(text)
         owned = owners(core.ends, [token.end for token in tokens]) if core and tokens else []
         scores = [torch.zeros(0, len(self._tagger.config.labels))]
         for first in range(0, len(tokens), _AT_ONCE):
@@ -116,6 +113,6 @@ class TaggingStream:
         return self._tagger.decide(decided, states, self._seen(nothing), places)[0]
 
     def _seen(self, read: TaggerInput) -> TaggerInput:
-        if self._core is not None:
+        if self._tagger.config.core_dim is not None:
             read = replace(read, states=self._states, owners=self._owners)
         return collate([read])[0]
