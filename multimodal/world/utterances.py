@@ -33,8 +33,9 @@ from multimodal.world.acoustics import (
 )
 from multimodal.world.scenes import Split
 from multimodal.world.sentences import LANGUAGES, sample_sentence
-from multimodal.world.voices import ACCENTS, Voice, espeak_paths, speak, voices
+from multimodal.world.voices import ACCENTS, Voice, speak, voices
 from speech.audio import SAMPLE_RATE
+from speech.espeak import espeak_paths
 
 UtteranceSplit = Literal["train", "validation", "test-seen", "test-unseen"]
 UTTERANCE_SPLITS: tuple[UtteranceSplit, ...] = get_args(UtteranceSplit)

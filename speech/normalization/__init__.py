@@ -1,0 +1,1 @@
+"""Text normalization: written text into spoken text (section 8.2)."""
