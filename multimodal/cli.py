@@ -20,6 +20,7 @@ VERBS = {
     "ask": ("ask", "answer a question about pictures"),
     "transcribe": ("transcribe", "write down what recordings say"),
     "translate": ("translate", "say in another language what recordings say"),
+    "speak": ("speak", "read a text aloud"),
     "chat": ("chat", "talk, with or without pictures and recordings"),
     "respond": ("respond", "make spoken dialogues of transcribed recordings"),
     "convert": ("convert", "turn a model directory into another layout"),

@@ -1,7 +1,7 @@
 """Written sentences with the rule by which each of their tokens is spoken.
 
 Templates say how what they hold is read: `<digits>` draws a number and says that it is read digit
-by digit, `[code]` draws a word of a class of :mod:`multimodal.world.lexicon`, `{read:second_sense}` is a
+by digit, `[code]` draws a word of a class of the lexicon, `{read:second_sense}` is a
 word as it stands with the rule named. Three kinds of context decide:
 
 - *near* ones, where the tokens around say it ("12 Elm Dr.", "Dr. Lee");

@@ -75,9 +75,14 @@ class Normalizer:
         stream = self.stream()
         return [*stream.push(text), *stream.finish()]
 
-    def stream(self) -> "NormalizationStream":
-        """For a text that comes in pieces."""
-        return NormalizationStream(self)
+    def stream(self, *, embeddings: CoreEmbeddings | None = None) -> "NormalizationStream":
+        """For a text that comes in pieces.
+
+        Args:
+            embeddings: whose view of the text is kept for whoever takes it
+                (:meth:`NormalizationStream.take_embedded`); the tagger's, if it has some.
+        """
+        return NormalizationStream(self, embeddings)
 
     def _whole(self, text: str) -> list[Spoken]:
         if len(text) > MAX_WHOLE_CHARACTERS:
@@ -92,13 +97,13 @@ class Normalizer:
 class NormalizationStream:
     """A text that grows, and what of it is said already."""
 
-    def __init__(self, normalizer: Normalizer) -> None:
-        """Nothing is written yet."""
+    def __init__(self, normalizer: Normalizer, embeddings: CoreEmbeddings | None = None) -> None:
+        """Nothing is written yet; see :meth:`Normalizer.stream`."""
         self._tagging = TaggingStream(normalizer.tagger)
-        source = normalizer.embeddings
+        source = normalizer.embeddings or embeddings
         self._core = None if source is None else source.stream()
-        self.embedded: list[EmbeddedText] = []
-        """The core's view of what was read, piece by piece, for whoever else needs it."""
+        self._sees, self._keeps = normalizer.embeddings is not None, embeddings is not None
+        self._embedded: list[EmbeddedText] = []
         self._reader = SpanReader(normalizer.rules, normalizer.tagger.config.labels)
         self._waiting = ""  # the last word, of which more may come
         self._is_begun = False
@@ -119,6 +124,11 @@ class NormalizationStream:
         read += self._reader.push([], self._tagging.finish(), "")
         return read + self._reader.finish()
 
+    def take_embedded(self) -> list[EmbeddedText]:
+        """The core's view of what was read since this was last asked."""
+        taken, self._embedded = self._embedded, []
+        return taken
+
     def _read(self, words: str) -> list[Spoken]:
         words = clean(words)
         if not words:
@@ -126,9 +136,9 @@ class NormalizationStream:
         words = " " + words if self._is_begun else words
         self._is_begun = True
         core = None if self._core is None else self._core.append(words)
-        if core is not None:
-            self.embedded.append(core)
-        tokens, scores = self._tagging.push(words, core)
+        if core is not None and self._keeps:
+            self._embedded.append(core)
+        tokens, scores = self._tagging.push(words, core if self._sees else None)
         return self._reader.push(tokens, scores, words)
 
 

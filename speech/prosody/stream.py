@@ -52,7 +52,7 @@ class ProsodyStream:
         """
         if core is not None:
             self._see(*core)
-        read = self._model.read(phones, self._speaker, self._style)[0] if len(phones.codes) else []
+        read = self._model.read(phones, self._speaker, self._style)[0]
         said = []
         for phone in read:
             said += self._step(phone, is_end=False)

@@ -1,0 +1,80 @@
+"""`openherd speak "text" -o out.wav`: read a text aloud."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from language.errors import InputError
+from multimodal.cli import complain
+from multimodal.commands.options import new_parser, parse
+
+MAX_CHARACTERS = 1 << 20
+"""Longest text."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the verb and return its exit status."""
+    parser = new_parser("speak", "Read a text aloud, with rhythm and pitch that follow its sense.")
+    parser.add_argument("text", type=str, help="the text, in quotes; - reads standard input")
+    parser.add_argument("-o", "--out", type=str, help="write the sound here, as WAV")
+    parser.add_argument("--plot", type=str, help="write here, as PNG, what each phone is said like")
+    parser.add_argument(
+        "--speaker", type=str, help="directory of a speaker; the one that ships by default"
+    )
+    parser.add_argument("--voice", type=str, help="voice of the synthesizer, such as en-gb-x-rp+f3")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parse(parser, words)
+    for option, target, suffix in (
+        ("--out", options.out, ".wav"),
+        ("--plot", options.plot, ".png"),
+    ):
+        if target is not None and Path(target).suffix.lower() != suffix:
+            raise InputError(target, f"{option} writes {suffix[1:].upper()}: end the name so")
+        if target is not None and not Path(target).resolve().parent.is_dir():
+            raise InputError(target, "the folder does not exist")
+    text = sys.stdin.read(MAX_CHARACTERS + 1) if options.text == "-" else options.text
+    if len(text) > MAX_CHARACTERS:
+        raise InputError("text", f"longer than {MAX_CHARACTERS:,} characters")
+
+    from multimodal.speaking import open_speaker
+    from speech.speaker import Phrase, open_wav
+
+    speaker = open_speaker(options.speaker, voice=options.voice)
+    spans = speaker.normalizer.spans(text)
+    for span in spans:
+        if span.remark:
+            complain(f"{span.written!r}: {span.remark}")
+    begun, first, phrases = time.perf_counter(), None, list[Phrase]()
+    out = None if options.out is None else open_wav(options.out, rate=speaker.synthesizer.rate)
+    try:
+        for phrase in speaker.stream([text]):
+            first = first or time.perf_counter() - begun
+            phrases.append(phrase)
+            if out is not None:
+                out.write(phrase.samples)
+    finally:
+        if out is not None:
+            out.close()
+    taken = time.perf_counter() - begun
+    if not phrases:
+        raise InputError("text", "holds nothing that could be said")
+    if options.plot is not None:
+        from speech.prosody.plots import draw
+
+        draw(phrases).save(options.plot, "PNG")
+    said = " ".join(word.text + word.after for phrase in phrases for word in phrase.words)
+    if options.json:
+        seconds = sum(len(phrase.samples) / phrase.rate for phrase in phrases)
+        found = {
+            "said": said,
+            "seconds": round(seconds, 3),
+            "first_sound_seconds": round(first or 0.0, 3),
+            "real_time_factor": round(taken / seconds, 3),
+            "spans": [{"written": s.written, "said": s.said, "rule": s.rule} for s in spans],
+        }
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        print(said)
+    return 0
