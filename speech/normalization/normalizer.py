@@ -16,13 +16,14 @@ from torch import Tensor
 from language.errors import InputError
 from speech.embeddings import CoreEmbeddings, EmbeddedText
 from speech.normalization.data import MAX_SPAN
-from speech.normalization.rules import CONTINUE, PLAIN, VERBATIM, Language, UnreadableError
+from speech.normalization.rules import CONTINUE, PLAIN, SILENT, VERBATIM, Language, UnreadableError
 from speech.normalization.tagger import Tagger
 from speech.normalization.tagging import TaggingStream, tag
 from speech.normalization.written import WrittenToken, clean
 
 MAX_WHOLE_CHARACTERS = 2000
 """Longest text for a tagger that reads whole texts."""
+_MARKS = frozenset(",.;:!?…-–—()[]\"'“”‘’")
 _SPACE = re.compile(r"\s")
 _WORD_BEGIN = re.compile(r"\s(?=\S*$)")
 
@@ -174,26 +175,45 @@ class SpanReader:
 
     def finish(self) -> list[Spoken]:
         """The span that waited for its end, if there is one."""
-        if not self._span:
+        tokens, self._span = self._span, []
+        if not tokens:
             return []
-        start, end = self._span[0].start, self._span[-1].end
-        written = self._text[start - self._offset : end - self._offset]
-        self._text, self._offset = self._text[end - self._offset :], end
-        self._span = []
-        return [self._said(written, start)]
-
-    def _said(self, written: str, start: int) -> Spoken:
         ranked = sorted(range(len(self._labels)), key=self._scores.__getitem__, reverse=True)
         names = [self._labels[i] for i in ranked if i != self._continue]
+        said = self._read(tokens, names)
+        end = tokens[-1].end
+        self._text, self._offset = self._text[end - self._offset :], end
+        return said
+
+    def _read(self, tokens: list[WrittenToken], names: list[str]) -> list[Spoken]:
+        """Read a span by the first of its rules, or what of it that can read, or by another."""
         refusal = ""
-        for name in [*names, VERBATIM, PLAIN]:
+        for number in range(len(tokens), 0, -1):  # marks behind a number often go too far
+            written, rest = self._written(tokens[:number]), tokens[number:]
+            if rest and rest[0].text not in _MARKS:
+                break
             try:
-                said = self._rules.read(name, written)
+                said = self._rules.read(names[0], written)
             except UnreadableError as error:
                 refusal = refusal or str(error)
                 continue
-            return Spoken(written, start, said, name, refusal and f"read as {name}: {refusal}")
+            spoken = Spoken(written, tokens[0].start, said, names[0])
+            return [spoken, *(self._mark(token) for token in rest)]
+        written = self._written(tokens)
+        for name in [*names, VERBATIM, PLAIN]:
+            try:
+                said = self._rules.read(name, written)
+            except UnreadableError:
+                continue
+            return [Spoken(written, tokens[0].start, said, name, f"read as {name}: {refusal}")]
         raise AssertionError("what is not read verbatim is a word")
+
+    def _mark(self, token: WrittenToken) -> Spoken:
+        """A symbol that its span could not take in."""
+        return Spoken(token.text, token.start, self._rules.read(SILENT, token.text), SILENT)
+
+    def _written(self, tokens: list[WrittenToken]) -> str:
+        return self._text[tokens[0].start - self._offset : tokens[-1].end - self._offset]
 
 
 def joined(spans: list[Spoken]) -> str:

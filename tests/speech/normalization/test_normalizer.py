@@ -55,6 +55,15 @@ def test_a_rule_that_refuses_is_replaced_with_a_remark():
     assert "seven" in span.said
 
 
+def test_marks_that_a_span_cannot_take_in_are_left_out_of_it():
+    spans = said_by(["digits", CONTINUE, "plain"], "47: so")
+    assert [(span.written, span.said) for span in spans] == [
+        *(("47", "four seven"), (":", ""), ("so", "so"))
+    ]
+    (span,) = said_by(["digits", CONTINUE], "47½")
+    assert "half" in span.said and "read as" in span.remark
+
+
 def test_a_text_that_begins_by_going_on_begins_a_span():
     assert joined(said_by([CONTINUE, CONTINUE], "ab 12")) != ""
 
