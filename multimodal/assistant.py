@@ -28,6 +28,7 @@ from multimodal.model import MultimodalLlama
 from multimodal.processor import Message, Processor
 from multimodal.rows import Encoded
 from multimodal.session import MultimodalSession
+from multimodal.speaking import open_speaker
 from multimodal.transcript import Transcript
 from multimodal.transcription import Hearing, TranscriptionConfig, heard_together, named
 from speech.audio import Audio
@@ -93,7 +94,7 @@ class Assistant:
         self._listener = Processor(tokenizer, model.config)
         self.transcription = TranscriptionConfig()
         """How recordings are cut and answered."""
-        self._companions = companions
+        self.companions = companions
         self._conversation = Conversation(model)
 
     def configure(self, **settings: Any) -> None:
@@ -242,7 +243,7 @@ class Assistant:
             InputError: a language is unknown, or the model cannot hear.
         """
         if self.model.config.speech_encoder is None:
-            raise InputError(self._companions, "this model cannot hear: it has no speech parts")
+            raise InputError(self.companions, "this model cannot hear: it has no speech parts")
         return Hearing(
             model=self.model,
             processor=self._listener,
@@ -318,13 +319,21 @@ class Assistant:
         said = list(self._tokens(batch, Conversation(self.model)))
         return said, with_answer(batch, said[:-1])
 
+    def speak(self, text: str, file: str | Path) -> None:
+        """Read a text aloud into a WAV file.
+
+        Raises:
+            InputError: nothing could be said, or the extra ``speak`` is not installed.
+        """
+        open_speaker(beside=self.companions).speak(text, file)
+
     def save(self, directory: str | Path) -> None:
         """Write model, tokenizer and what lies beside them as a directory that `load` reads.
 
         Raises:
             InputError: something stands there that would be lost.
         """
-        save_model(self.model, directory, self.processor.tokenizer, companions=self._companions)
+        save_model(self.model, directory, self.processor.tokenizer, companions=self.companions)
 
     def _heard(self, hearing: Hearing) -> Transcript:
         for _ in hearing.pieces():

@@ -30,6 +30,9 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument(
         "--with-sound", action="store_true", help="hear the sound of clips while watching them"
     )
+    parser.add_argument(
+        "--speak", type=str, help="read the answer aloud, too, into this WAV file; one medium"
+    )
     drawing = parser.add_mutually_exclusive_group()
     drawing.add_argument(
         "--attention",
@@ -51,7 +54,11 @@ def main(words: Sequence[str]) -> int:
     ):
         if target is not None:
             _check_drawing(options.media, target, option=option, clip=options.clip)
+    if options.speak is not None:
+        _check_speech(options.media, options.speak, clip=options.clip)
     assistant = load_assistant(options)
+
+    from multimodal.speaking import open_speaker, spoken_along
 
     def answer(medium: Named) -> Iterator[str]:
         if options.frames_sheet is not None:
@@ -68,14 +75,28 @@ def main(words: Sequence[str]) -> int:
                 medium.medium, options.question, sound=options.with_sound
             )
 
+    def heard(medium: Named) -> Iterator[str]:
+        speaker = open_speaker(beside=assistant.companions)
+        return spoken_along(answer(medium), speaker, options.speak)
+
     return answer_each(
         options.media,
-        answer,
+        answer if options.speak is None else heard,
         as_json=options.json,
         key="answer",
         fields={"question": options.question},
         as_clips=options.clip,
     )
+
+
+def _check_speech(media: list[str], target: str, *, clip: bool) -> None:
+    """Refuse before the model is loaded what could not be written after it answered."""
+    if len(media) != 1 or len(find_media(media[0], as_clips=clip)) != 1:
+        raise InputError("--speak", "reads one answer aloud: give a single file")
+    if Path(target).suffix.lower() != ".wav":
+        raise InputError(target, "--speak writes WAV: let the name end in .wav")
+    if not Path(target).resolve().parent.is_dir():
+        raise InputError(target, "the folder does not exist")
 
 
 def _check_drawing(media: list[str], target: str, *, option: str, clip: bool) -> None:

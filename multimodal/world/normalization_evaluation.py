@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--layer", type=int, default=3)
     parser.add_argument("--number", type=int, default=2000, help="test sentences")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--only", type=Path, help="a tagger's directory")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

@@ -144,7 +144,7 @@ def test_several_clips_and_later_turns(assistant, clips, monkeypatch):
 
 
 def load_again(assistant: Assistant) -> Assistant:
-    return Assistant(assistant.model, companions=assistant._companions)
+    return Assistant(assistant.model, companions=assistant.companions)
 
 
 def test_dialogues_about_one_clip_are_packed(assistant, clips):
