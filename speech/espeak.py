@@ -39,6 +39,8 @@ class Phone:
     start_seconds: float
     word: int = 0
     """Number of the word it belongs to, from 0, as espeak-ng counts them."""
+    end_seconds: float = 0.0
+    """Where the next sound, or a pause, starts."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +167,10 @@ def _synthesise(
     size, flags = ctypes.c_size_t(len(encoded)), _UTF8 | (_SSML if ssml else 0)
     call(espeak.espeak_Synth, encoded, size, 0, 0, 0, flags, None, None)
     samples = np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
+    ends = [at for _, at, _ in heard[1:]] + [len(samples)]
     phones = [
-        Phone(symbol.decode(errors="ignore"), at / rate, max(word, 0)) for symbol, at, word in heard
+        Phone(symbol.decode(errors="ignore"), at / rate, max(word, 0), end / rate)
+        for (symbol, at, word), end in zip(heard, ends, strict=True)
     ]
     return Utterance(
         samples.astype(np.float32) / np.float32(32768),
