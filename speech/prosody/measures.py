@@ -11,6 +11,9 @@ FRAME_SECONDS = 0.005
 LOWEST_F0, HIGHEST_F0 = 60.0, 500.0
 """In Hz; a voice's range."""
 _FLOOR = 1e-8  # of power; what is softer is silence
+_LEAST_VOICED = 0.4
+"""Share of a phone's frames with a voice below which it has none: a frame looks at 50 ms of sound,
+so that those at a phone's edges hear the neighbours."""
 SHORTEST = 0.005
 """Seconds below which a phone is not taken to be."""
 MEASURES = ("log duration", "log F0", "log power")
@@ -28,7 +31,7 @@ def measure(
 
     Returns:
         [phones, 3]: the natural logarithms of the duration in seconds, of F0 in Hz as the mean over
-        voiced frames, and of the mean power. A phone without a voiced frame has no F0: NaN.
+        voiced frames, and of the mean power. A phone that is mostly unvoiced has no F0: NaN.
     """
     times, frequencies = f0(samples, rate)
     with np.errstate(divide="ignore"):
@@ -40,7 +43,8 @@ def measure(
         sound = samples[round(start * rate) : round(end * rate)].astype(np.float64)
         power = np.mean(sound**2) if len(sound) else 0.0
         row[0] = np.log(max(end - start, SHORTEST))
-        row[1] = voiced.mean() if len(voiced) else np.nan
+        has_voice = len(voiced) > _LEAST_VOICED * len(inside)
+        row[1] = voiced.mean() if has_voice else np.nan
         row[2] = np.log(power + _FLOOR)
     return found
 

@@ -1,13 +1,13 @@
 """From what is said of phones to sound (paper section 8.2): a flat voice, bent as it says.
 
-A synthesizer gets words, their phones and the measures that the prosody model gives them, chunk by
-chunk, so that the first words sound before the last ones are written. The one here has espeak-ng
-say a chunk in a flat voice and gives each phone its duration and pitch by PSOLA (Moulines and
+A synthesizer gets words, their phones and the measures that the prosody model gives them, phrase by
+phrase, so that the first words sound before the last ones are written. The one here has espeak-ng
+say a phrase in a flat voice and gives each phone its duration and pitch by PSOLA (Moulines and
 Charpentier 1990), its power by a gain. Any other that takes phones with their prosody can stand in
 its place.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,8 +18,6 @@ from speech.espeak import Utterance, synthesise
 from speech.prosody.measures import FRAME_SECONDS, HIGHEST_F0, LOWEST_F0, SHORTEST, praat
 from speech.prosody.phones import ProsodyPhone, Word
 
-PAUSES = {",": 0.15, ";": 0.25, ":": 0.25, ".": 0.35, "?": 0.35, "!": 0.35}
-"""Seconds of silence after the marks."""
 _LONGEST = 2.0  # seconds of a phone
 _GAINS = 0.05, 8.0  # smallest and largest
 _RAMP = 0.01  # seconds in which one phone's gain becomes the next one's
@@ -31,6 +29,9 @@ Sound = tuple[NDArray[np.float32], int]
 
 class Synthesizer(Protocol):
     """What speaks phones as it is told to."""
+
+    rate: int
+    """Of its sound, in Hz."""
 
     def say(self, words: Sequence[Word], phones: Sequence[ProsodyPhone], measures: Tensor) -> Sound:
         """Speak whole words.
@@ -45,6 +46,8 @@ class Synthesizer(Protocol):
 
 class EspeakSynthesizer:
     """espeak-ng, bent."""
+
+    rate = 22_050
 
     def __init__(self, voice: str = "en-us") -> None:
         """A voice as espeak-ng names it."""
@@ -62,6 +65,7 @@ class EspeakSynthesizer:
                 f"want measures [{len(phones)}, 3], not {[*measures.shape]}: a row for each phone"
             )
         said = synthesise(" ".join(word.text for word in words), self.voice)
+        assert said.rate == self.rate
         if not phones or not said.phones:
             return np.zeros(0, np.float32), said.rate
         wanted = measures.double().numpy()
@@ -71,8 +75,7 @@ class EspeakSynthesizer:
         bent = psola(cut, said.rate, spans - spans[0, 0], durations, np.exp(wanted[:, 1]))
         ends = np.cumsum(durations)
         loud = with_power(bent, said.rate, np.stack([ends - durations, ends], 1), wanted[:, 2])
-        pause = np.zeros(round(PAUSES.get(words[-1].after, 0.0) * said.rate), np.float32)
-        return np.concatenate([loud, pause]), said.rate
+        return loud, said.rate
 
 
 def psola(
@@ -134,30 +137,6 @@ def with_power(
     times = np.stack([spans[:, 0] + half, spans[:, 1] - half], axis=1)
     course = np.interp(np.arange(len(samples)) / rate, times.ravel(), gains.repeat(2))
     return (samples * course).clip(-1.0, 1.0).astype(np.float32)
-
-
-def chunks(
-    words: Sequence[Word], phones: Sequence[ProsodyPhone], *, most: int = 5
-) -> Iterator[tuple[Sequence[Word], Sequence[ProsodyPhone]]]:
-    """Words to be spoken at a time, with their phones: up to a mark, and of a number at most."""
-    first, number = 0, phones[0].word if phones else 0
-    for index, word in enumerate(words):
-        if word.after or index + 1 - first == most or index + 1 == len(words):
-            numbers = range(number + first, number + index + 1)
-            yield words[first : index + 1], [p for p in phones if p.word in numbers]
-            first = index + 1
-
-
-def joined(sounds: Iterable[Sound]) -> Sound:
-    """Sounds one after the other.
-
-    Raises:
-        ValueError: there is none, or their rates differ.
-    """
-    every = [*sounds]
-    if len({rate for _, rate in every}) != 1:
-        raise ValueError("want sounds, all of one rate")
-    return np.concatenate([samples for samples, _ in every]), every[0][1]
 
 
 def _spans(

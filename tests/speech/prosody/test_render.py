@@ -8,7 +8,7 @@ from language.errors import InputError
 from speech.espeak import synthesise
 from speech.prosody.measures import measure
 from speech.prosody.phones import EspeakLexicon, FileLexicon, ProsodyPhone, Word
-from speech.prosody.render import EspeakSynthesizer, chunks, joined, psola, with_power
+from speech.prosody.render import EspeakSynthesizer, psola, with_power
 
 pytest.importorskip("espeakng_loader")
 pytest.importorskip("parselmouth")
@@ -72,29 +72,6 @@ def test_a_lexicon_with_other_phones_is_spoken_too():
     assert len(samples) / rate == pytest.approx(0.1 * len(phones), rel=0.02)
 
 
-def test_chunks_end_at_marks_and_are_short():
-    spoken = [Word(f"w{i}", 0, "," if i == 1 else "") for i in range(9)]
-    phones = [ProsodyPhone("a", 0, word + 4) for word in range(9) for _ in range(2)]
-    parts = [*chunks(spoken, phones, most=4)]
-    assert [len(part) for part, _ in parts] == [2, 4, 3]
-    assert [phone for _, part in parts for phone in part] == phones
-
-
-def test_the_first_chunk_needs_nothing_of_the_rest():
-    spoken = [Word("no", 0, ","), *words("not", "that", "one")]
-    phones = EspeakLexicon().phones(spoken)
-    asked = torch.tensor([[-2.3, 4.7, -5.0]]).repeat(len(phones), 1)
-    sounds, done = [], 0
-    for part, own in chunks(spoken, phones):
-        sounds.append(EspeakSynthesizer().say(part, own, asked[done : done + len(own)]))
-        done += len(own)
-    first, rate = sounds[0]
-    whole, _ = joined(sounds)
-    assert len(first) < len(whole) / 2
-    np.testing.assert_array_equal(whole[: len(first)], first)
-    assert not whole[len(first) - round(0.14 * rate) : len(first)].any()  # the comma's pause
-
-
 def test_what_cannot_be_said_is_refused():
     with pytest.raises(ValueError, match="a row for each phone"):
         EspeakSynthesizer().say(words("no"), [ProsodyPhone("n", 0, 0)], torch.zeros(2, 3))
@@ -102,5 +79,3 @@ def test_what_cannot_be_said_is_refused():
         EspeakSynthesizer("en-us+nobody").say(
             words("no"), [ProsodyPhone("n", 0, 0)], torch.zeros(1, 3)
         )
-    with pytest.raises(ValueError, match="one rate"):
-        joined([])
