@@ -52,6 +52,8 @@ PAUSES = {",": 0.12, ";": 0.2, ":": 0.2, ".": 0.3, "?": 0.3, "!": 0.3}
 class Phrase:
     """Words that are sounded together."""
 
+    spans: tuple[Spoken, ...]
+    """What was written, and how it was read."""
     words: tuple[Word, ...]
     phones: tuple[ProsodyPhone, ...]
     measures: Tensor
@@ -66,6 +68,7 @@ class Phrase:
 class _Waiting:
     """A phrase some of whose phones have no prosody yet."""
 
+    spans: list[Spoken]
     words: list[Word]
     phones: list[ProsodyPhone]
 
@@ -201,16 +204,16 @@ class Speech:
     def _close(self) -> None:
         """End the phrase: let the prosody model read its words."""
         words, self._is_quoted = words_of(self._spans, is_quoted=self._is_quoted)
-        self._spans = []
         if not words:
-            return
+            return  # a mark before any word goes with the next phrase
+        spans, self._spans = self._spans, []
         phones = self._speaker.lexicon.phones(words, first_word=self._num_words)
         ends = [words[phone.word - self._num_words].end for phone in phones]
         read = PhoneInput.of(phones, words, first_word=self._num_words)
         said = self._prosody.append(read, self._seen(ends))
         self._num_words += len(words)
         self._measures = torch.cat([self._measures, said])
-        self._waiting.append(_Waiting(words, phones))
+        self._waiting.append(_Waiting(spans, words, phones))
 
     def _seen(self, ends: list[int]) -> tuple[Tensor, list[int]] | None:
         """The core's tokens that end within the words, and what phone each is seen from."""
@@ -230,7 +233,8 @@ class Speech:
             samples, rate = self._speaker.synthesizer.say(phrase.words, phrase.phones, measures)
             pause = PAUSES.get(phrase.words[-1].after[:1], 0.0)
             samples = np.concatenate([samples, np.zeros(round(pause * rate), np.float32)])
-            yield Phrase(tuple(phrase.words), tuple(phrase.phones), measures, samples, rate)
+            said = tuple(phrase.spans), tuple(phrase.words), tuple(phrase.phones)
+            yield Phrase(*said, measures, samples, rate)
 
 
 def load_speaker(directory: Path | str, *, voice: str | None = None) -> Speaker:

@@ -4,14 +4,15 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from language.errors import InputError
 from multimodal.cli import complain
 from multimodal.commands.options import new_parser, parse
 
-MAX_CHARACTERS = 1 << 20
-"""Longest text."""
+MAX_CHARACTERS = 1 << 16
+"""Longest text: more than an hour of speech."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -42,21 +43,20 @@ def main(words: Sequence[str]) -> int:
     from speech.speaker import Phrase, open_wav
 
     speaker = open_speaker(options.speaker, voice=options.voice)
-    spans = speaker.normalizer.spans(text)
-    for span in spans:
-        if span.remark:
-            complain(f"{span.written!r}: {span.remark}")
     begun, first, phrases = time.perf_counter(), None, list[Phrase]()
-    out = None if options.out is None else open_wav(options.out, rate=speaker.synthesizer.rate)
-    try:
+    with ExitStack() as stack:
+        out = None
         for phrase in speaker.stream([text]):
-            first = first or time.perf_counter() - begun
-            phrases.append(phrase)
+            if first is None:  # only now, so that nothing is replaced by nothing
+                first = time.perf_counter() - begun
+                if options.out:
+                    out = stack.enter_context(open_wav(options.out, rate=phrase.rate))
+            for span in phrase.spans:
+                if span.remark:
+                    complain(f"{span.written!r}: {span.remark}")
             if out is not None:
                 out.write(phrase.samples)
-    finally:
-        if out is not None:
-            out.close()
+            phrases.append(phrase)
     taken = time.perf_counter() - begun
     if not phrases:
         raise InputError("text", "holds nothing that could be said")
@@ -72,7 +72,11 @@ def main(words: Sequence[str]) -> int:
             "seconds": round(seconds, 3),
             "first_sound_seconds": round(first or 0.0, 3),
             "real_time_factor": round(taken / seconds, 3),
-            "spans": [{"written": s.written, "said": s.said, "rule": s.rule} for s in spans],
+            "spans": [
+                {"written": span.written, "said": span.said, "rule": span.rule}
+                for phrase in phrases
+                for span in phrase.spans
+            ],
         }
         print(json.dumps(found, ensure_ascii=False))
     else:

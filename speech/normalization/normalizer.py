@@ -8,6 +8,7 @@ next likely one reads, in the end character by character, so that nothing writte
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ class Spoken:
     """Words; empty where nothing is."""
     rule: str
     remark: str = ""
-    """Why the span is read otherwise than the tagger said, if it is."""
+    """Why the span is read otherwise than the tagger said, or may not be understood."""
 
 
 class Normalizer:
@@ -197,7 +198,8 @@ class SpanReader:
             except UnreadableError as error:
                 refusal = refusal or str(error)
                 continue
-            spoken = Spoken(written, tokens[0].start, said, names[0])
+            remark = "" if _is_latin(said) else "no Latin letters: the voice may not know them"
+            spoken = Spoken(written, tokens[0].start, said, names[0], remark)
             return [spoken, *(self._mark(token) for token in rest)]
         written = self._written(tokens)
         for name in [*names, VERBATIM, PLAIN]:
@@ -214,6 +216,10 @@ class SpanReader:
 
     def _written(self, tokens: list[WrittenToken]) -> str:
         return self._text[tokens[0].start - self._offset : tokens[-1].end - self._offset]
+
+
+def _is_latin(said: str) -> bool:
+    return all(unicodedata.name(c, "").startswith("LATIN") for c in said if c.isalpha())
 
 
 def joined(spans: list[Spoken]) -> str:
