@@ -51,12 +51,13 @@ build/harness/.installed: .venv/.installed-dev
 	$(BIN)/python -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' \
 	  > "$$(build/harness/bin/python -c 'import site; print(site.getsitepackages()[0])')/openherd.pth"
 	build/harness/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  lm-eval accelerate 'filelock<4' jsonlines loguru openpyxl python-dotenv sympy tenacity zss
+	  lm-eval accelerate editdistance 'filelock<4' jsonlines loguru openpyxl python-dotenv sympy tenacity \
+	  zhconv zss
 	build/harness/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 	  --no-deps lmms-eval
 	@touch $@
 
-test-harness: build/harness/.installed  ## our models of lm-eval and lmms-eval
+test-harness: build/harness/.installed  ## our models of lm-eval and lmms-eval, our metrics against theirs
 	$(RUN) build/harness/bin/python -m pytest -m harness tests/multimodal/evaluation/harness
 
 docs: .venv/.installed-dev  ## the site, in build/site

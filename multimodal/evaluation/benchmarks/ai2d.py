@@ -63,6 +63,7 @@ BENCHMARK = Benchmark(
     kind="image",
     source="Kembhavi et al., arXiv 1603.07396",
     split="test",
+    version=2,
     layout=LAYOUT,
     prompt=choices.PROMPT,
     metric="accuracy, %, higher is better",

@@ -44,6 +44,7 @@ BENCHMARK = Benchmark(
     kind="video",
     source="Patraucean et al., arXiv 2305.13786",
     split="valid",
+    version=2,
     layout=LAYOUT,
     prompt=choices.PROMPT,
     metric="accuracy, %, higher is better",

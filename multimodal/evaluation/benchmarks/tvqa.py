@@ -74,6 +74,7 @@ BENCHMARK = Benchmark(
     kind="video",
     source="Lei et al., arXiv 1809.01696; clips and frames on request from the authors",
     split="val",
+    version=2,
     layout=LAYOUT,
     prompt=PROMPT,
     metric="accuracy, %, higher is better",

@@ -14,7 +14,7 @@ def choice_letter(answer: str, *, options: Sequence[str]) -> str | None:
 
     Prompts of these ask for the letter alone, so little else is understood. In this order:
 
-    1. the answer is a letter, in either case and with or without marks: `B`, `(b)`, `**B**.`;
+    1. the answer is a letter, in either case, with or without marks: `B`, `(b)`, `**B**.`, `_B_`;
     2. it is the text of exactly one option, in either case and with or without a full stop;
     3. it says so: `the answer is B`, `Answer: (B)`; the last time counts;
     4. a capital with a mark behind it: `B. A cat`, `B)`, `(B)`, `[B]`; the first counts, as in
@@ -28,7 +28,7 @@ def choice_letter(answer: str, *, options: Sequence[str]) -> str | None:
         ValueError: there are no options, or more than letters.
     """
     letters = _letters(options)
-    if (alone := re.fullmatch(r"\W*([A-Za-z])\W*", answer)) and alone[1].upper() in letters:
+    if (alone := re.fullmatch(r"[\W_]*([A-Za-z])[\W_]*", answer)) and alone[1].upper() in letters:
         return alone[1].upper()
     plain = _plain(answer)
     same = [letter for letter, text in zip(letters, options, strict=True) if _plain(text) == plain]
@@ -48,7 +48,9 @@ def mmmu_choice(answer: str, *, options: Sequence[str]) -> str | None:
     options that occurs at all decides, and by it the option that is named last: `(B)`; a bare `B`;
     a word that ends in B (so "DNA" picks A, if nothing else is named); `B.`; and, if the answer has
     more than five words, an option's text in either case. Where the third and fourth way name
-    several options, lmms-eval takes the first of the alphabet.
+    several options, lmms-eval takes the first of the alphabet. Whitespace at the ends is dropped
+    first, since it hides a period behind a letter from lmms-eval, and an option without a text is
+    not found in every answer, as it is there.
 
     Args:
         answer: what the model said, reasoning included.

@@ -47,8 +47,7 @@ def vqav2_accuracy(answer: str, *, references: Sequence[str]) -> float:
     References that are all the same stay as they are, which is a quirk of the published evaluation:
     ten times "two" is not matched by "2", nor by "two", which becomes "2".
 
-    lmms-eval puts the prediction through TextVQA's normalisation before this one, though not the
-    references, so that there "men's" never matches "men's"; the benchmark's own server does not.
+    lmms-eval normalises those, too.
 
     Raises:
         ValueError: there are no references.

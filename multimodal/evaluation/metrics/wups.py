@@ -140,13 +140,13 @@ def _check(references: Sequence[str]) -> None:
 
 STOP_WORDS = frozenset(
     """
-    i me my myself we our ours ourselves you your yours yourself he him his himself she her hers
-    herself it its itself they them their theirs themselves what which who whom this that these
-    those am is are was were be been being have has had having do does did doing a an the and but if
-    or because as until while to from of at for with about into through during again further then
-    here there when where why how all any each most other some such only own so than too very s t
-    can will just don should now d ll m o re ve y ain aren couldn didn doesn hadn hasn haven isn ma
-    mightn mustn needn shan shouldn wasn weren won wouldn
+    i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she
+    her hers herself it its itself they them their theirs themselves what which who whom this that
+    these those am is are was were be been being have has had having do does did doing a an the and
+    but if or because as until while to from of at for with about into through during again further
+    then here there when where why how all any each most other some such only own so than too very s
+    t can will just don should now d ll m o re ve y ain aren couldn didn doesn hadn hasn haven isn
+    ma mightn mustn needn shan shouldn wasn weren won wouldn
     """.split()
 )
 """NExT-QA's own list, which spares words of place and number such as "in", "up", "no", "both". The

@@ -122,9 +122,9 @@ def test_prompts_are_what_they_were():
     )
     assert asked["vqav2"] == asked["textvqa"] == asked["docvqa"] == (1, word)
     assert asked["activitynetqa"] == (1, word)
-    assert asked["ai2d"] == asked["perceptiontest"] == asked["nextqa_mc"] == (1, letter)
+    assert asked["ai2d"] == asked["perceptiontest"] == asked["nextqa_mc"] == (2, letter)
     assert asked["mmmu"] == (1, f"{letter} | {word}")
-    assert asked["tvqa"] == (1, "Subtitles: {subtitles}\n" + letter)
+    assert asked["tvqa"] == (2, "Subtitles: {subtitles}\n" + letter)
     assert asked["chartqa"] == (
         1, "{question}\nAnswer the question with a single word or number."
     )  # fmt: skip

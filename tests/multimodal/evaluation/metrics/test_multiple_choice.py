@@ -16,6 +16,7 @@ ANIMALS = ("a cat", "a dog", "a bird", "a fish")
         (" b ", "B"),
         ("(c)", "C"),
         ("**D**.", "D"),
+        ("_d_", "D"),
         ("B. a dog", "B"),
         ("B) a dog", "B"),
         ("B: it barks", "B"),
