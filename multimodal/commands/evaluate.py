@@ -10,6 +10,7 @@ from jsonargparse import Namespace
 
 from language.errors import InputError
 from multimodal.commands.options import add_model_options, load_assistant, new_parser, parse
+from multimodal.commands.score import add_judge_options, judge_of
 
 if TYPE_CHECKING:
     from multimodal.evaluation.benchmark import Benchmark, Settings
@@ -46,6 +47,10 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--ocr", action="store_true", help="put recognized words into the prompt")
     parser.add_argument("--wordnet", type=str, default="", help="folder of the dictionary")
     parser.add_argument(
+        "--reason", action="store_true", help="let the model reason, and read the end of its answer"
+    )
+    add_judge_options(parser)
+    parser.add_argument(
         "--compare",
         type=str,
         nargs=2,
@@ -60,7 +65,7 @@ def main(words: Sequence[str]) -> int:
     if options.list:
         return _list(as_json=options.json)
     if options.compare:
-        return _compare(*map(Path, options.compare), as_json=options.json)
+        return _compare(options)
     if options.benchmark is None:
         raise InputError("evaluate", "name a benchmark, or give --list")
     if options.benchmark == WORLD:
@@ -81,6 +86,7 @@ def _evaluate(options: Namespace) -> int:
         raise InputError("--data", f"name the folder of {chosen.title}: {chosen.layout}")
     settings = _settings(options)
     chosen.check(settings)
+    judge = judge_of(options, chosen)
     default = Path("runs") / "evaluation" / f"{chosen.name}-{Path(options.model).name}"
     out = Path(options.out) if options.out else default
     options.device = own_device(options.device)
@@ -101,7 +107,7 @@ def _evaluate(options: Namespace) -> int:
         return 0
     from multimodal.commands.score import score_file
 
-    return score_file(file, as_json=options.json, data=Path(options.data))
+    return score_file(file, as_json=options.json, judge=judge)
 
 
 def _settings(options: Namespace) -> "Settings":
@@ -140,6 +146,8 @@ def _list(*, as_json: bool) -> int:
         paper = ", ".join(f"{size} {value:g}" for size, value in each.paper.items())
         print(f"{each.name:<20}{each.title}, {each.split}: {each.metric}")
         print(f"{'':<20}looks for {each.layout}")
+        options = ", ".join(f"--{name}" for name in _options(each))
+        print(f"{'':<20}takes {options or 'no options'}")
         print(f"{'':<20}paper: {paper or 'no figure'}" + (f"; {each.note}" if each.note else ""))
     print(f"{WORLD:<20}the tiny model's own pictures, clips and recordings; needs no data")
     return 0
@@ -147,16 +155,25 @@ def _list(*, as_json: bool) -> int:
 
 def _about(benchmark: "Benchmark") -> dict[str, Any]:
     names = ("name", "title", "kind", "source", "split", "version", "layout", "metric", "note")
-    return {name: getattr(benchmark, name) for name in names} | {"paper": dict(benchmark.paper)}
+    about = {name: getattr(benchmark, name) for name in names}
+    return {**about, "options": _options(benchmark), "paper": dict(benchmark.paper)}
 
 
-def _compare(first: Path, second: Path, *, as_json: bool) -> int:
+def _options(benchmark: "Benchmark") -> list[str]:
+    """What may be said about it, without the dashes."""
+    judging = benchmark.judging
+    return [*benchmark.takes, *([judging.option] if judging is not None else [])]
+
+
+def _compare(options: Namespace) -> int:
     from multimodal.evaluation.benchmarks import benchmark
+    from multimodal.evaluation.comparison import compare
     from multimodal.evaluation.predictions import read_predictions
-    from multimodal.evaluation.results import compare
 
-    found = compare(benchmark(read_predictions(first)[0].benchmark), first, second)
-    if as_json:
+    first, second = map(Path, options.compare)
+    chosen = benchmark(read_predictions(first)[0].benchmark)
+    found = compare(chosen, first, second, judge=judge_of(options, chosen))
+    if options.json:
         print(json.dumps(found, ensure_ascii=False))
         return 0
     print(

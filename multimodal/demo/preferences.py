@@ -107,7 +107,8 @@ def tally(ratings: Sequence[Rating], name: str) -> Tally:
     if not len(points):
         raise ValueError("there are no ratings yet")
     scores = (np.sign(points) + 1) / 2
-    low, high = interval(scores[:, None], lambda sums: sums[..., 0] / len(scores))
+    sums = np.stack([scores, np.ones(len(scores))], axis=1)
+    low, high = interval(sums, lambda sums: sums[..., 0] / sums[..., 1], most=1.0)
     return Tally(
         number=len(points),
         wins=float((points > 0).mean()),

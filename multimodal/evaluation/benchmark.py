@@ -6,7 +6,7 @@ normalises it there and nowhere else, so that kept predictions can be scored aga
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,8 @@ class Settings:
     """Code of the language to translate into."""
     ocr: bool = False
     """Put the words that the set's own text recognition read into the prompt."""
+    reason: bool = False
+    """Ask for a chain of thought, and take the answer from its end."""
     wordnet: str = ""
     """Folder of the WordNet dictionary."""
 
@@ -47,7 +49,7 @@ class Spoken:
     """A request to write down a recording, or to translate it."""
 
     recording: Any
-    """A path, bytes, or an array with its rate."""
+    """A path, bytes, an array with its rate, or a `Packed` file of an archive."""
     language: str | None
     """English name of the language that is spoken."""
     to: str | None = None
@@ -87,6 +89,43 @@ def share(sums: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Further:
+    """Another metric of the same sums."""
+
+    name: str
+    """And in which direction it is better."""
+    total: Callable[[np.ndarray], np.ndarray]
+    """As `Benchmark.total`."""
+    most: float = 100.0
+    """Upper end of its scale."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """How answers are scored by somebody who is asked about each: a judge or a classifier.
+
+    What they say is kept as it is, like the answers; it is read when it is scored.
+    """
+
+    option: Literal["judge", "classifier"]
+    """What they are called on the command line."""
+    version: int = 1
+    """Rises when what is asked, or how it is read, changes."""
+    instructions: str = ""
+    """What a judge is told before."""
+    prompt: str
+    """What is asked about an answer, ``{answer}`` and the like filled in."""
+    asked: Callable[[str, Any, str], str]
+    """Of what the sample is about, its references and the raw answer: what is asked."""
+    verdict: type
+    """What they give: a text, or True and False."""
+    score: Callable[[Any, Any], Outcome | None]
+    """Of references and verdict: how the answer fared; None if the verdict cannot be read."""
+    unread: Outcome = Outcome(sums=(0.0, 1.0), answer="")
+    """How an answer fares whose verdict cannot be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """A published set with its metric."""
 
@@ -122,10 +161,29 @@ class Benchmark:
     Raises:
         InputError: the folder is not such a set, or some of it is missing or broken.
     """
-    score: Callable[[Any, str, Settings], Outcome]
-    """References, raw answer, settings: how it fared. The same answer always fares the same."""
+    score: Callable[[Any, str, Settings], Outcome] | None
+    """References, raw answer, settings: how it fared. The same answer always fares the same.
+
+    None where `judging` alone can tell.
+    """
+    judging: Judging | None = None
+    """How somebody else may score answers."""
     total: Callable[[np.ndarray], np.ndarray] = share
     """The metric of sums [..., number of sums]; [...]."""
+    further: tuple[Further, ...] = ()
+    """More metrics, which are told beside it."""
+    mean_over: str = ""
+    """Name of the groups over which the metric is averaged; "" takes all samples together."""
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By the name of a setting that is on, or "judge": which of the fields above it changes."""
+
+    def under(self, settings: Settings, *, is_judged: bool = False) -> "Benchmark":
+        """The benchmark as settings, or a judge, change it."""
+        changes: dict[str, Any] = {}
+        for name, changed in self.variants.items():
+            if getattr(settings, name, name == "judge" and is_judged):
+                changes |= changed
+        return replace(self, **changes)
 
     def check(self, settings: Settings) -> None:
         """Refuse settings that the benchmark would pass over.

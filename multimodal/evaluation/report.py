@@ -4,7 +4,7 @@ import base64
 import html
 import io
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -14,7 +14,7 @@ from PIL import Image
 from language.errors import InputError
 from multimodal.evaluation.benchmark import Benchmark, Outcome
 from multimodal.evaluation.predictions import Prediction
-from multimodal.evaluation.results import Figure, Results, written
+from multimodal.evaluation.results import Figure, Figures, Results, written
 from vision.pictures import SUFFIXES, open_picture
 
 FILE = "report.html"
@@ -41,17 +41,15 @@ td.number,th.number{text-align:right;font-variant-numeric:tabular-nums;white-spa
 """
 
 
-def write_report(
-    folder: Path, benchmark: Benchmark, results: Results, content: dict[str, Any]
-) -> Path:
+def write_report(folder: Path, results: Results, content: dict[str, Any]) -> Path:
     """Write ``report.html``.
 
     Args:
         folder: of the run.
-        benchmark: that was run.
         results: what came of it.
         content: of ``metrics.json``.
     """
+    benchmark, whole = results.benchmark, results.main.whole
     order = sorted(
         range(len(results.outcomes)), key=lambda i: _goodness(benchmark, results.outcomes[i])
     )
@@ -59,10 +57,11 @@ def write_report(
     body = [
         f"<h1>{_text(benchmark.title)}, {_text(content['split'])}</h1>",
         f'<p class="small">{_text(content["model"]["name"])} · {_text(benchmark.source)}</p>',
-        f'<p class="figure">{results.whole.value:.1f}</p>',
-        f"<p>{_text(benchmark.metric)}; 95 % interval {results.whole.low:.1f} to "
-        f"{results.whole.high:.1f}, {results.whole.number:,} samples</p>",
-        _table(benchmark, results, content),
+        f'<p class="figure">{whole.value:.1f}</p>',
+        f"<p>{_text(benchmark.metric)}; 95 % interval {whole.low:.1f} to "
+        f"{whole.high:.1f}, {whole.number:,} samples</p>",
+        _table("Figures", results.main, paper=content["paper"]),
+        *(_table(name, figures) for name, figures in results.further.items()),
         _confusion(results),
         "<h2>Worst samples</h2>",
         _samples(benchmark, results, worst),
@@ -74,7 +73,7 @@ def write_report(
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{_text(benchmark.title)}: {results.whole.value:.1f}</title>"
+        f"<title>{_text(benchmark.title)}: {whole.value:.1f}</title>"
         f"<style>{_STYLE}</style></head><body><main>{''.join(body)}</main></body></html>\n"
     )
     return written(folder / FILE, page)
@@ -88,31 +87,32 @@ def _goodness(benchmark: Benchmark, outcome: Outcome) -> float:
     return -value if benchmark.lower_is_better else value
 
 
-def _table(benchmark: Benchmark, results: Results, content: dict[str, Any]) -> str:
-    rows = [("all", results.whole)]
+def _table(name: str, figures: Figures, *, paper: Mapping[str, float] | None = None) -> str:
+    """The figures of a metric, and those that the paper gives for it."""
+    rows = [("all", figures.whole)]
     rows += [
-        (f"{name}: {group}", figure)
-        for name, groups in results.groups.items()
+        (f"{what}: {group}", figure)
+        for what, groups in figures.groups.items()
         for group, figure in groups.items()
     ]
-    most = max(100.0, *(figure.high for _, figure in rows))
+    most = max(figures.most, *(figure.high for _, figure in rows))
     cells = "".join(
-        f'<tr><td>{_text(name)}</td><td class="number">{figure.value:.1f}</td>'
+        f'<tr><td>{_text(what)}</td><td class="number">{figure.value:.1f}</td>'
         f'<td class="number">{figure.low:.1f} to {figure.high:.1f}</td>'
         f'<td class="number">{figure.number:,}</td><td>{_bar(figure, most)}</td></tr>'
-        for name, figure in rows
+        for what, figure in rows
     )
-    paper = "".join(
+    published = "".join(
         f'<tr><td>paper, {_text(size)}</td><td class="number">{value:.1f}</td>'
         f"<td></td><td></td><td>{_bar(Figure(value=value, low=value, high=value, number=0), most)}"
         "</td></tr>"
-        for size, value in content["paper"].items()
+        for size, value in (paper or {}).items()
     )
     head = (
         '<tr><th>samples</th><th class="number">value</th><th class="number">95 % interval</th>'
         '<th class="number">number</th><th>of the scale</th></tr>'
     )
-    return f"<h2>Figures</h2><table>{head}{cells}{paper}</table>"
+    return f"<h2>{_text(name)}</h2><table>{head}{cells}{published}</table>"
 
 
 def _confusion(results: Results) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from language.errors import InputError
-from multimodal.evaluation.benchmark import Benchmark, Outcome, Settings
-from multimodal.evaluation.intervals import interval, paired
-from multimodal.evaluation.predictions import Prediction, Run, read_predictions
+from multimodal.evaluation.benchmark import Benchmark, Judging, Outcome, Settings
+from multimodal.evaluation.intervals import Total, interval, value
+from multimodal.evaluation.predictions import Prediction, Run
+from multimodal.evaluation.verdicts import Verdicts
 
 FILE = "metrics.json"
 
@@ -24,31 +25,59 @@ class Figure:
 
     value: float
     low: float
-    """Lower end of the 95 % interval, by bootstrap."""
+    """Lower end of the 95 % interval."""
     high: float
     number: int
     """Samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Results:
-    """What a run came to."""
+class Figures:
+    """A metric of all samples, and of each group of them."""
 
-    run: Run
-    predictions: Sequence[Prediction]
-    outcomes: Sequence[Outcome]
     whole: Figure
     groups: dict[str, dict[str, Figure]]
     """By what they are grouped, then by group."""
+    most: float
+    """Upper end of the metric's scale."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What a run came to."""
+
+    benchmark: Benchmark
+    """As the run's settings, and a judge, changed it."""
+    run: Run
+    predictions: Sequence[Prediction]
+    outcomes: Sequence[Outcome]
+    main: Figures
+    further: dict[str, Figures]
+    """Of the benchmark's further metrics, by name."""
     unread: int
     """Answers out of which nothing was read; they count as wrong."""
+    judge: dict[str, Any] | None
+    """Who judged, for the record, with the number of verdicts that could not be read."""
 
 
-def score(benchmark: Benchmark, run: Run, predictions: Sequence[Prediction]) -> Results:
+def score(
+    benchmark: Benchmark,
+    run: Run,
+    predictions: Sequence[Prediction],
+    *,
+    judged: Verdicts | None = None,
+) -> Results:
     """Score raw answers.
 
+    Args:
+        benchmark: that was run.
+        run: with which settings.
+        predictions: the answers.
+        judged: what somebody said of them, where they were asked.
+
     Raises:
-        InputError: they were made for another version of the benchmark.
+        InputError: the answers were made for another version of the benchmark, or only a judge can
+            tell how they fared.
     """
     if run.version != benchmark.version:
         raise InputError(
@@ -56,25 +85,49 @@ def score(benchmark: Benchmark, run: Run, predictions: Sequence[Prediction]) -> 
             f"made for version {run.version} of {benchmark.name}; this is {benchmark.version}, "
             "whose figures do not compare",
         )
-    outcomes = [
-        scored(benchmark, each.references, each.answer, run.settings, of=each.key)
-        for each in predictions
-    ]
+    benchmark = benchmark.under(run.settings, is_judged=judged is not None)
+    judge = None
+    if judged is None:
+        outcomes = [
+            scored(benchmark, each.references, each.answer, run.settings, of=each.key)
+            for each in predictions
+        ]
+    else:
+        assert benchmark.judging is not None
+        found = [
+            _judged(benchmark.judging, each, verdict)
+            for each, verdict in zip(predictions, judged.said, strict=True)
+        ]
+        outcomes = [outcome or benchmark.judging.unread for outcome in found]
+        judge = {**judged.about, "unreadable_verdicts": found.count(None)}
     sums = np.array([outcome.sums for outcome in outcomes], dtype=float)
     members: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for index, each in enumerate(predictions):
         for name, group in each.groups.items():
             members[name][group].append(index)
+    strata = strata_of(benchmark, predictions)
+
+    def figures(total: Total, most: float) -> Figures:
+        return Figures(
+            whole=_figure(sums, total, most=most, strata=strata),
+            groups={
+                name: {
+                    group: _figure(sums[some[group]], total, most=most) for group in sorted(some)
+                }
+                for name, some in sorted(members.items())
+            },
+            most=most,
+        )
+
     return Results(
+        benchmark=benchmark,
         run=run,
         predictions=predictions,
         outcomes=outcomes,
-        whole=_figure(benchmark, sums),
-        groups={
-            name: {group: _figure(benchmark, sums[members[name][group]]) for group in sorted(some)}
-            for name, some in sorted(members.items())
-        },
+        main=figures(benchmark.total, 100.0),
+        further={each.name: figures(each.total, each.most) for each in benchmark.further},
         unread=sum(not outcome.answer for outcome in outcomes),
+        judge=judge,
     )
 
 
@@ -84,8 +137,13 @@ def scored(
     """How one answer fared.
 
     Raises:
-        InputError: the references are another benchmark's, or what the metric needs is missing.
+        InputError: the references are another benchmark's, or what the metric needs is missing, a
+            judge among it.
     """
+    if benchmark.score is None:
+        assert benchmark.judging is not None
+        option = f"--{benchmark.judging.option}"
+        raise InputError(option, f"{benchmark.name} needs one: name it as module:function")
     try:
         return benchmark.score(references, answer, settings)
     except (TypeError, ValueError, KeyError, IndexError) as error:
@@ -96,18 +154,23 @@ def scored(
         ) from None
 
 
-def metrics(benchmark: Benchmark, results: Results, *, software: dict[str, Any]) -> dict[str, Any]:
+def _judged(judging: Judging, prediction: Prediction, verdict: Any) -> Outcome | None:
+    try:
+        return judging.score(prediction.references, verdict)
+    except (TypeError, ValueError, KeyError) as error:
+        raise InputError("predictions", f"{prediction.key}: unfit references ({error})") from None
+
+
+def metrics(results: Results, *, software: dict[str, Any]) -> dict[str, Any]:
     """All that somebody needs to know of a figure before they quote it."""
-    run = results.run
+    benchmark, run = results.benchmark, results.run
     return {
         "benchmark": benchmark.name,
         "title": benchmark.title,
         "metric": benchmark.metric,
-        **_plain(results.whole),
-        "groups": {
-            name: {group: _plain(figure) for group, figure in some.items()}
-            for name, some in results.groups.items()
-        },
+        **_plain(results.main),
+        "mean_over": benchmark.mean_over,
+        "further": {name: _plain(figures) for name, figures in results.further.items()},
         "unread_answers": results.unread,
         "version": benchmark.version,
         "split": run.settings.split or benchmark.split,
@@ -115,7 +178,7 @@ def metrics(benchmark: Benchmark, results: Results, *, software: dict[str, Any])
         "prompt": run.prompt,
         "normalizer": benchmark.normalizer,
         "decoding": run.decoding,
-        "judge": "none",
+        "judge": results.judge or "none",
         "model": run.model,
         "software": software,
         "paper": dict(benchmark.paper),
@@ -145,49 +208,33 @@ def written(file: Path, text: str) -> Path:
     return file
 
 
-def compare(benchmark: Benchmark, first: Path, second: Path) -> dict[str, Any]:
-    """What a second run gains over a first, on the samples of both.
+def strata_of(benchmark: Benchmark, predictions: Sequence[Prediction]) -> np.ndarray | None:
+    """The group of each sample over whose mean the metric is taken, if it is over any."""
+    if not benchmark.mean_over:
+        return None
+    return np.array([each.groups.get(benchmark.mean_over, "") for each in predictions])
 
-    Raises:
-        InputError: they answered other questions.
-    """
-    (run, before), (other, after) = read_predictions(first), read_predictions(second)
-    for name in ("benchmark", "version", "settings"):
-        if getattr(run, name) != getattr(other, name):
-            raise InputError(second, f"another {name} than {first}'s: {getattr(other, name)!s:.80}")
-    keys = [each.key for each in before]
-    if sorted(keys) != sorted(each.key for each in after):
-        raise InputError(second, f"answers other samples than {first}")
-    by_key = {each.key: each for each in after}
-    results = [score(benchmark, run, before), score(benchmark, other, [by_key[k] for k in keys])]
-    sums = [np.array([o.sums for o in each.outcomes], dtype=float) for each in results]
-    difference, low, high, p = paired(sums[0], sums[1], benchmark.total)
-    better = int((sums[1][:, 0] > sums[0][:, 0]).sum()), int((sums[1][:, 0] < sums[0][:, 0]).sum())
-    return {
-        "benchmark": benchmark.name,
-        "metric": benchmark.metric,
-        "first": results[0].whole.value,
-        "second": results[1].whole.value,
-        "difference": difference,
-        "low": low,
-        "high": high,
-        "p": p,
-        "number": len(keys),
-        "samples_with_more": better[0],
-        "samples_with_less": better[1],
+
+def _figure(
+    sums: np.ndarray, total: Total, *, most: float, strata: np.ndarray | None = None
+) -> Figure:
+    low, high = interval(sums, total, most=most, strata=strata)
+    return Figure(value=value(sums, total, strata=strata), low=low, high=high, number=len(sums))
+
+
+def _plain(figures: Figures) -> dict[str, Any]:
+    """A figure and those of its groups, as they are written."""
+
+    def plain(figure: Figure) -> dict[str, float | int]:
+        return {
+            "value": round(figure.value, 4),
+            "low": round(figure.low, 4),
+            "high": round(figure.high, 4),
+            "number": figure.number,
+        }
+
+    groups = {
+        name: {group: plain(figure) for group, figure in some.items()}
+        for name, some in figures.groups.items()
     }
-
-
-def _figure(benchmark: Benchmark, sums: np.ndarray) -> Figure:
-    low, high = interval(sums, benchmark.total)
-    value = float(benchmark.total(sums.sum(axis=0)))
-    return Figure(value=value, low=low, high=high, number=len(sums))
-
-
-def _plain(figure: Figure) -> dict[str, float | int]:
-    return {
-        "value": round(figure.value, 4),
-        "low": round(figure.low, 4),
-        "high": round(figure.high, 4),
-        "number": figure.number,
-    }
+    return {**plain(figures.whole), "groups": groups}

@@ -56,9 +56,11 @@ def run(
         InputError: the set, a medium of it, or the folder of the run is at fault.
     """
     benchmark.check(settings)
+    benchmark = benchmark.under(settings)
     assistant.configure(temperature=0.0, max_new_tokens=benchmark.max_new_tokens)
     samples = read_samples(benchmark, data, settings=settings, limit=limit)
-    scored(benchmark, samples[0].references, "", settings)  # before any work is done
+    if benchmark.score is not None:  # before any work is done
+        scored(benchmark, samples[0].references, "", settings)
     rank, size = place()
     decoding = {
         "temperature": 0.0,

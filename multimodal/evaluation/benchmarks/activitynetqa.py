@@ -4,14 +4,35 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from language.errors import InputError
-from multimodal.evaluation.benchmark import Benchmark, Outcome, Sample, Settings
+from multimodal.evaluation.benchmark import (
+    Benchmark,
+    Further,
+    Judging,
+    Outcome,
+    Sample,
+    Settings,
+)
+from multimodal.evaluation.metrics.verdict import MOST, read_verdict
 from multimodal.evaluation.metrics.vqa import normalize_vqav2
 from multimodal.evaluation.published import field_of, find, read_records
 from multimodal.evaluation.watched import asked, clip
 
 LAYOUT = "test_q.json and test_a.json beside videos/v_NAME.mp4 (or .mkv, .webm)"
 PROMPT = "{question}\nAnswer the question using a single word or phrase."
+INSTRUCTIONS = (
+    "You check answers to questions about videos. You are given a question, its correct answer, "
+    "and an answer that was predicted. Decide whether the predicted answer means the same as the "
+    "correct one. What counts is the meaning, not the wording: synonyms and paraphrases match."
+)
+JUDGED = (
+    "Question: {question}\nCorrect answer: {correct}\nPredicted answer: {answer}\n\n"
+    "Say yes or no, and give a score: an integer from 0 to 5, where 5 is a full match in meaning. "
+    "Reply with nothing but a Python dictionary with the keys 'pred', which is 'yes' or 'no', and "
+    "'score', such as {{'pred': 'yes', 'score': 4}}."
+)
 KINDS = ("motion", "spatial relation", "temporal relation", "yes or no", "color", "object",
          "location", "number", "other")  # fmt: skip
 
@@ -49,6 +70,20 @@ def score(references: Any, raw: str, settings: Settings) -> Outcome:
     return Outcome(sums=(float(answer == normalize_vqav2(references)), 1.0), answer=answer)
 
 
+def asked_of_judge(about: str, references: Any, raw: str) -> str:
+    """Question, correct answer, and the answer as it was given."""
+    return JUDGED.format(question=about, correct=references, answer=raw.strip())
+
+
+def score_verdict(references: Any, verdict: Any) -> Outcome | None:
+    """Whether the answer is right, 1, and its score of 0 to 5."""
+    found = read_verdict(verdict)
+    if found is None:
+        return None
+    sums = (float(found.is_right), 1.0, float(found.score))
+    return Outcome(sums=sums, answer=f"{'right' if found.is_right else 'wrong'}, {found.score}")
+
+
 BENCHMARK = Benchmark(
     name="activitynetqa",
     title="ActivityNet-QA",
@@ -60,8 +95,33 @@ BENCHMARK = Benchmark(
     metric="accuracy word for word, %, higher is better",
     normalizer="VQA challenge server",
     paper={"8b": 52.7, "70b": 56.3},
-    note="no judge: the paper lets GPT-3.5 judge, which gives higher figures that do not compare",
+    note="no judge: the paper lets GPT-3.5 judge, which gives higher figures that do not compare; "
+    "--judge names one",
     max_new_tokens=16,
     read=read,
     score=score,
+    judging=Judging(
+        option="judge",
+        instructions=INSTRUCTIONS,
+        prompt=JUDGED,
+        asked=asked_of_judge,
+        verdict=str,
+        score=score_verdict,
+        unread=Outcome(sums=(0.0, 1.0, 0.0), answer=""),
+    ),
+    variants={
+        "judge": {
+            "metric": "accuracy by a judge, %, higher is better",
+            "normalizer": "none: the judge is given what was said",
+            "note": "judged by the protocol of Video-ChatGPT (Maaz et al., arXiv 2306.05424) in "
+            "words of ours; another judge than the paper's, GPT-3.5, gives other figures",
+            "further": (
+                Further(
+                    name="judge's mean score, 0 to 5, higher is better",
+                    total=lambda sums: sums[..., 2] / np.maximum(sums[..., 1], 1),
+                    most=MOST,
+                ),
+            ),
+        }
+    },
 )

@@ -1,4 +1,4 @@
-"""Our metrics of NExT-QA against lmms-eval's own code.
+"""Our metrics of NExT-QA and of ActivityNet-QA's judge against lmms-eval's own code.
 
 Its dictionary, tagger and tokenizer are downloaded when it is imported, or, offline, are missing:
 here it is lent our dictionary and our words, so that what is compared is the metric upon them.
@@ -16,6 +16,7 @@ pytest.importorskip("lmms_eval")
 pytest.importorskip("loguru")
 
 from multimodal.evaluation.metrics.multiple_choice import choice_letter, mmmu_choice
+from multimodal.evaluation.metrics.verdict import read_verdict
 from multimodal.evaluation.metrics.wordnet import Synset, WordNet
 from multimodal.evaluation.metrics.wups import STOP_WORDS, content_words, next_qa_score
 from tests.multimodal.evaluation.harness.said import ANSWERS
@@ -131,3 +132,41 @@ def test_choices_of_nextqa_are_read_as_those_of_mmmu(theirs: ModuleType) -> None
         )
 
     same()
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> ModuleType:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    from lmms_eval.tasks.activitynetqa import utils
+
+    return utils
+
+
+def test_verdicts_of_a_judge(judged: ModuleType) -> None:
+    """What is as the judge was asked for it is read alike. ActivityNet-QA has no other metric in
+    lmms-eval: there is nothing to compare with where nobody judges.
+    """
+
+    @many
+    @given(
+        st.sampled_from(["yes", "no", "Yes", "NO"]),
+        st.one_of(st.integers(0, 5), st.floats(0, 5)),
+        st.sampled_from(["{}", "Sure: {}.", "```python\n{}\n```", "{}, {{'pred': 'no'}}"]),
+    )
+    def same(word: str, score: float, around: str) -> None:
+        reply = around.format({"pred": word, "score": score})
+        found = read_verdict(reply)
+        assert found is not None
+        assert ["yes" if found.is_right else "no", found.score] == judged.parse_score(reply)
+
+    same()
+
+
+def test_verdicts_that_are_not_as_asked_for_count_as_wrong(judged: ModuleType) -> None:
+    """On purpose: lmms-eval reads a yes out of any word with these letters, takes any number for a
+    score, and drops from the accuracy what is neither yes nor no.
+    """
+    assert judged.parse_score("{'pred': 'yesterday', 'score': 40}") == ["yes", 40]
+    assert judged.parse_score("{'pred': 'correct', 'score': 5}") == ["correct", 5]
+    assert read_verdict("{'pred': 'yesterday', 'score': 40}") is None
+    assert read_verdict("{'pred': 'correct', 'score': 5}") is None
