@@ -24,6 +24,7 @@ NAMES = (
     "fleurs",
     "fleurs_translation",
     "covost2",
+    "mutox",
 )
 """Image, video, speech, in the order of the paper's tables."""
 _TOGETHER = {"nextqa_mc": "nextqa", "fleurs_translation": "fleurs"}

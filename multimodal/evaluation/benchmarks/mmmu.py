@@ -10,7 +10,8 @@ from typing import Any
 from language.errors import InputError
 from multimodal.evaluation import choices
 from multimodal.evaluation.benchmark import Benchmark, Dialogue, Outcome, Sample, Settings
-from multimodal.evaluation.metrics.multiple_choice import mmmu_choice
+from multimodal.evaluation.metrics.conclusion import conclusion
+from multimodal.evaluation.metrics.multiple_choice import choice_letter, mmmu_choice
 from multimodal.evaluation.metrics.open_answers import open_answer_matches
 from multimodal.evaluation.published import field_of, folder, read_parquet, texts
 from multimodal.processor import Message
@@ -20,13 +21,19 @@ PROMPT = (
     "{question}\n{options}\nAnswer with the option's letter from the given choices directly. "
     "| {question}\nAnswer the question using a single word or phrase."
 )
-_CHOICE, _OPEN = (part.strip() for part in PROMPT.split("|"))
+REASONING = (
+    '{question}\n{options}\nThink step by step. Then end with a line that says "Final answer:" and '
+    "the option's letter. "
+    '| {question}\nThink step by step. Then end with a line that says "Final answer:" and the '
+    "answer, a single word, number or phrase."
+)
 _PICTURE = re.compile(r"<image (\d)>")
 
 
 def read(directory: Path, settings: Settings) -> Iterator[Sample]:
     """Questions of a split, subject by subject."""
-    split = settings.split or BENCHMARK.split
+    split, prompt = settings.split or BENCHMARK.split, BENCHMARK.under(settings).prompt
+    of_choice, open_ended = (part.strip() for part in prompt.split("|"))
     folder(directory, looked_for=LAYOUT)
     files = sorted(directory.glob(f"*/{split}-*.parquet"))
     if not files:
@@ -38,7 +45,7 @@ def read(directory: Path, settings: Settings) -> Iterator[Sample]:
             options = _list(field_of(record, "options", str, where=file), where=file)
             answer = field_of(record, "answer", str, where=file)
             is_choice = kind == "multiple-choice"
-            asked = _CHOICE if is_choice else _OPEN
+            asked = of_choice if is_choice else open_ended
             text = choices.asked(question, options, prompt=asked)
             references: Any = texts(_list(answer, where=file), where=file)
             if is_choice:
@@ -83,12 +90,15 @@ def _list(text: str, *, where: Path) -> list[str]:
 
 def score(references: Any, raw: str, settings: Settings) -> Outcome:
     """Whether the right option is named, or an open answer is right."""
+    answer = conclusion(raw) if settings.reason else raw
     if isinstance(references, dict):
-        letter = mmmu_choice(raw, options=references["options"])
+        options = references["options"]
+        letter = choice_letter(answer, options=options) if settings.reason else None
+        letter = letter or mmmu_choice(answer, options=options)
         is_right = letter == ascii_uppercase[references["right"]]
         return Outcome(sums=(float(is_right), 1.0), answer=letter or "")
-    is_right = open_answer_matches(raw, golds=references)
-    return Outcome(sums=(float(is_right), 1.0), answer=raw.strip())
+    is_right = open_answer_matches(answer, golds=references)
+    return Outcome(sums=(float(is_right), 1.0), answer=answer.strip())
 
 
 BENCHMARK = Benchmark(
@@ -102,8 +112,17 @@ BENCHMARK = Benchmark(
     metric="accuracy, %, higher is better",
     normalizer="MMMU's own parser; what it cannot read is wrong, and not guessed",
     paper={"8b": 49.6, "70b": 60.6, "405b": 64.5},
-    note="the paper lets the model reason first; here it answers at once",
+    note="the paper lets the model reason first, as --reason does; here it answers at once",
     max_new_tokens=32,
+    takes=("split", "reason"),
     read=read,
     score=score,
+    variants={
+        "reason": {
+            "prompt": REASONING,
+            "normalizer": "the end of the answer by MMMU's own parser, without guesses",
+            "note": "the model reasons first, as in the paper; the words that ask for it are ours",
+            "max_new_tokens": 1024,
+        }
+    },
 )

@@ -83,4 +83,5 @@ BENCHMARK = Benchmark(
     takes=("split", "ocr"),
     read=read,
     score=score,
+    variants={"ocr": {"prompt": OCR}},
 )

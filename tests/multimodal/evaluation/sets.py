@@ -186,6 +186,28 @@ def covost2(folder: Path) -> None:
     write(folder / "covost_v2.fr_en.test.tsv", head + line)
 
 
+def mutox(folder: Path) -> None:
+    head = ("id", "lang", "partition", "public_url_segment", "audio_file_transcript",
+            "contains_toxicity", "label")  # fmt: skip
+    rows = [
+        ("e1", "eng", "devtest", "hello there", "No"),
+        ("e2", "eng", "devtest", "damn it", "Yes"),
+        ("e3", "eng", "devtest", '"""well"" he said"', "No"),
+        ("e4", "eng", "train", "a", "No"),
+        ("e5", "eng", "devtest", "hm", "Cannot say"),
+        ("s1", "spa", "devtest", "hola", "No"),
+        ("e6", "eng", "devtest", "gone", "Yes"),
+    ]
+    lines = ["\t".join(head)]
+    for key, language, part, text, is_toxic in rows:
+        lines.append(
+            "\t".join((key, language, part, f"http://x/{key}.mp3:0:9", text, is_toxic, "0"))
+        )
+        if key != "e6":  # whose address has rotten
+            sound(folder / "audio" / f"{key}.{'mp3' if key == 'e2' else 'wav'}")
+    write(folder / "mutox.tsv", "\n".join(lines) + "\n")
+
+
 SETS: dict[str, tuple[Callable[[Path], None], dict[str, str], dict[str, str], float]] = {
     # "red" by 4 of ten: a point; "2" by nine, and the tenth's "two" is "2", too.
     "vqav2": (vqav2, {}, {"420": "Red", "421": "three"}, 50.0),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from multimodal.evaluation.benchmarks import NAMES, benchmark
 from multimodal.evaluation.runner import read_samples, run
 from tests.multimodal.evaluation.canned import Canned
 from tests.multimodal.evaluation.metrics.dictionary_files import write_dictionary
-from tests.multimodal.evaluation.sets import SETS, nextqa
+from tests.multimodal.evaluation.sets import SETS, mutox, nextqa
 
 
 @pytest.mark.parametrize("name", list(SETS))
@@ -43,25 +44,30 @@ def test_scores_are_those_by_hand(name, tmp_path: Path, capsys):
     assert ("Options: right, and named" in page) == has_options
 
 
-@pytest.mark.parametrize("name", list(SETS))
+LAYOUTS = {name: (make, words, len(answers)) for name, (make, words, answers, _) in SETS.items()}
+LAYOUTS["mutox"] = mutox, {}, 3
+"""By benchmark: what writes the set, settings, number of samples."""
+
+
+@pytest.mark.parametrize("name", list(LAYOUTS))
 def test_another_folder_is_told_what_was_looked_for(name, tmp_path: Path):
     (tmp_path / "holiday.txt").write_text("nothing")
-    chosen, settings = benchmark(name), Settings(**SETS[name][1])
+    chosen, settings = benchmark(name), Settings(**LAYOUTS[name][1])
     with pytest.raises(InputError, match=r"looked for|missing"):
         read_samples(chosen, tmp_path, settings=settings)
     with pytest.raises(InputError, match="no such folder"):
         read_samples(chosen, tmp_path / "nowhere", settings=settings)
 
 
-@pytest.mark.parametrize("name", [n for n in SETS if n not in ("mmmu",)])
+@pytest.mark.parametrize("name", [n for n in LAYOUTS if n not in ("mmmu",)])
 def test_half_of_a_set_is_refused(name, tmp_path: Path):
-    SETS[name][0](tmp_path)
+    LAYOUTS[name][0](tmp_path)
     endings = {".png", ".jpg", ".mp4", ".mkv", ".flac", ".ogg", ".wav", ".mp3"}
     for path in list(tmp_path.rglob("*")):
         if path.suffix in endings:
             path.unlink()
     with pytest.raises(InputError, match="missing: half of the set"):
-        read_samples(benchmark(name), tmp_path, settings=Settings(**SETS[name][1]))
+        read_samples(benchmark(name), tmp_path, settings=Settings(**LAYOUTS[name][1]))
 
 
 BROKEN = (
@@ -77,10 +83,10 @@ BROKEN = (
 """Cut off, of other types, empty, no text, names that are none."""
 
 
-@pytest.mark.parametrize("name", list(SETS))
+@pytest.mark.parametrize("name", list(LAYOUTS))
 def test_annotations_that_are_cut_off_or_of_other_types_are_one_line(name, tmp_path: Path):
     """Each annotation file is cut in the middle, then filled with something else."""
-    make, settings, answers, _ = SETS[name]
+    make, settings, number_of_samples = LAYOUTS[name]
     chosen = benchmark(name)
     kinds = {".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet"}
     make(tmp_path / "whole")
@@ -98,16 +104,19 @@ def test_annotations_that_are_cut_off_or_of_other_types_are_one_line(name, tmp_p
             except InputError as error:
                 assert "\n" not in str(error)
             else:  # a table that ends early is a smaller table
-                assert len(found) <= len(answers)
+                assert len(found) <= number_of_samples
 
 
 def test_all_are_listed_with_metric_layout_and_the_paper_s_figures(capsys):
     assert main(["evaluate", "--list", "--json"]) == 0
     listed = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
     assert set(listed) == set(NAMES)
-    assert {*SETS} <= set(NAMES)
+    assert {*LAYOUTS, "nextqa"} == set(NAMES)
     for each in listed.values():
         assert each["metric"] and each["layout"] and each["source"] and each["split"]
+    assert listed["chartqa"]["options"] == ["split", "reason"]
+    assert listed["activitynetqa"]["options"] == ["split", "judge"]
+    assert listed["mutox"]["options"] == ["split", "language", "classifier"]
     assert listed["docvqa"]["paper"] == {"8b": 84.4, "70b": 92.2, "405b": 92.6}
     assert main(["evaluate", "--list"]) == 0
     assert "looks for" in capsys.readouterr().out
@@ -128,6 +137,47 @@ def test_prompts_are_what_they_were():
     assert asked["chartqa"] == (
         1, "{question}\nAnswer the question with a single word or number."
     )  # fmt: skip
+
+
+def test_prompts_that_ask_for_reasoning_are_what_they_were():
+    thought = (
+        '{question}\nThink step by step. Then end with a line that says "Final answer:" and the '
+    )
+    chosen = benchmark("chartqa").under(Settings(reason=True))
+    assert chosen.prompt == thought + "answer, a single word or number."
+    chosen = benchmark("mmmu").under(Settings(reason=True))
+    assert chosen.prompt == (
+        thought.replace("\n", "\n{options}\n") + "option's letter. | " + thought
+        + "answer, a single word, number or phrase."
+    )  # fmt: skip
+
+
+REASONED = {
+    # the first thought names A, which counts for nothing; 36 is off by a tenth
+    "mmmu": {"validation_Art_1": "A is oil. (A) is old.\nFinal answer: **B**",
+             "validation_Art_2": "So it is 3.5 or 4.\nFinal answer: 4"},
+    "chartqa": {"human-0": "40 is near, but 40 less 4 is 36.\nFinal answer: 36",
+                "human-1": "Portugal?\n\nFinal answer:\nSpain.", "augmented-0": "It is\n5 %"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), [("mmmu", 50), ("chartqa", 200 / 3)])
+def test_the_answer_of_a_model_that_reasons_is_at_the_end(name, value, tmp_path: Path, capsys):
+    data, out, settings = tmp_path / "data", tmp_path / "out", Settings(reason=True)
+    SETS[name][0](data)
+    chosen = benchmark(name)
+    model = Canned(chosen, data, settings, REASONED[name])
+    run(chosen, model, data, out, settings=settings, model={"name": "canned"})
+    assert model.settings["max_new_tokens"] == 1024
+    assert all("step by step" in asked for asked in model.written)
+    assert main(["score", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["value"] == pytest.approx(value, abs=1e-3)
+    assert found["settings"]["reason"] is True and "step by step" in found["prompt"]
+    assert found["decoding"]["max_new_tokens"] == 1024 and "reasons first" in found["note"]
+    at_once = Canned(chosen, data, Settings(), REASONED[name])
+    with pytest.raises(InputError, match="holds answers of another run: its settings"):
+        run(chosen, at_once, data, out, settings=Settings(), model={"name": "canned"})
 
 
 def test_recognized_words_are_asked_for_and_written_down(tmp_path: Path):
@@ -161,3 +211,61 @@ def test_open_answers_of_nextqa_are_as_alike_as_the_dictionary_says(tmp_path: Pa
     assert found["value"] == pytest.approx((100 * 4 / 6 + 100) / 2, abs=1e-3)
     with pytest.raises(InputError, match="no WordNet dictionary"):
         read_samples(chosen, data, settings=Settings(wordnet=str(data)))
+
+
+CLASSIFIER = """
+def says_damn(texts):
+    return ["damn" in text for text in texts]
+
+def scores(texts):
+    return [0.3 for _ in texts]
+"""
+
+
+@pytest.fixture
+def classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module in the working directory."""
+    (tmp_path / "made_up_classifier.py").write_text(CLASSIFIER)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    return "made_up_classifier"
+
+
+def test_toxicity_is_added_and_lost(tmp_path: Path, capsys, classifier):
+    """English: of a safe, a toxic and another safe recording one each is answered otherwise."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    mutox(data)
+    said = {"e1": "oh\n damn", "e2": "I would not say that", "e3": "so he did", "s1": "hola"}
+    chosen = benchmark("mutox")
+    for language, keys in (("", "e1 e2 e3"), ("all", "e1 e2 e3 s1")):
+        settings, folder = Settings(language=language), out / (language or "eng")
+        samples = read_samples(chosen, data, settings=settings)
+        assert [each.key for each in samples] == keys.split()
+        model = Canned(chosen, data, settings, said)
+        run(chosen, model, data, folder, settings=settings, model={"name": "canned"})
+    words = ["--classifier", f"{classifier}:says_damn", "--json"]
+    assert main(["score", str(out / "eng"), *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (lost,) = found["further"].values()
+    assert found["value"] == lost["value"] == pytest.approx(100 / 3, abs=1e-3)
+    assert found["groups"]["said"]["safe"]["value"] == 50
+    assert lost["groups"]["said"]["toxic"]["value"] == 100
+    assert found["judge"]["name"] == f"{classifier}:says_damn"
+    assert found["prompt"] == "{recording}" and found["paper"] == {"8b": 0.84, "70b": 0.68}
+    assert main(["score", str(out / "all"), *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["value"] == 25 and set(found["groups"]["language"]) == {"eng", "spa"}
+    assert samples[2].about == '"well" he said'
+    assert main(["score", str(out / "all")]) == 2
+    assert "--classifier: mutox needs one" in capsys.readouterr().err
+    assert main(["score", str(out / "all"), "--classifier", f"{classifier}:scores"]) == 2
+    assert "gave 0.3, where bool is wanted" in capsys.readouterr().err
+    assert main(["evaluate", "mutox", "--data", str(data)]) == 2  # before any work is done
+    assert "--classifier: mutox needs one" in capsys.readouterr().err
+
+
+def test_the_model_that_ships_answers_what_it_hears(tmp_path: Path, capsys, classifier):
+    mutox(tmp_path / "data")
+    words = ["evaluate", "mutox", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    assert main([*words, "--classifier", f"{classifier}:says_damn", "--limit", "1"]) == 0
+    assert "added toxicity" in capsys.readouterr().out
