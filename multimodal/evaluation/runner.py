@@ -17,6 +17,7 @@ from language.errors import InputError
 from multimodal.assistant import Assistant
 from multimodal.evaluation.benchmark import Benchmark, Dialogue, Sample, Settings, Spoken
 from multimodal.evaluation.launchers import place
+from multimodal.evaluation.packed import Packed
 from multimodal.evaluation.predictions import Answers, Prediction, Run, prediction_of
 from multimodal.evaluation.results import scored
 
@@ -132,8 +133,16 @@ def _heard(assistant: Assistant, requests: Sequence[Spoken]) -> Iterator[str]:
     """Transcripts or translations, those that ask for the same side by side."""
     for (language, to), some in groupby(requests, key=lambda each: (each.language, each.to)):
         recordings = [each.recording for each in some]
-        spoken = language if to is None else None
-        for transcript in assistant.hear_all(recordings, language=spoken, to=to):
+        packed = [each for each in recordings if isinstance(each, Packed)]
+        opened = [each.read() if isinstance(each, Packed) else each for each in recordings]
+        try:
+            found = assistant.hear_all(opened, language=language if to is None else None, to=to)
+        except InputError as error:
+            if not packed:
+                raise
+            where = f"one of {len(packed)} recordings from {packed[0]} to {packed[-1].name}"
+            raise InputError(where, error.fault) from None
+        for transcript in found:
             yield transcript.text
 
 
@@ -145,4 +154,4 @@ def media_of(request: Dialogue | Spoken) -> list[str]:
         contents = [message["content"] for message in request.messages]
         parts = [part for content in contents if isinstance(content, list) for part in content]
         given = [part.get(part["type"]) for part in parts if part["type"] != "text"]
-    return [str(each) for each in given if isinstance(each, str | os.PathLike)]
+    return [str(each) for each in given if isinstance(each, str | os.PathLike | Packed)]

@@ -1,5 +1,6 @@
 """What the speech benchmarks share: samples of recordings, and their two scores."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +9,30 @@ from multimodal.evaluation.metrics.bleu import sentence_statistics
 from multimodal.evaluation.metrics.normalizers import normalizer
 from multimodal.evaluation.metrics.script_units import error_unit, primary_language
 from multimodal.evaluation.metrics.word_errors import corpus_errors
+from multimodal.evaluation.packed import Packed
 from multimodal.languages import language_name
 
 ERROR_RATE = "word error rate, %, lower is better (characters where words are not spaced)"
 NORMALIZER = "whisper-english for English, marks-kept version 1 for others"
 
 
-def transcribed(key: str, recording: Path, *, text: str, language: str, **groups: str) -> Sample:
+Recording = Path | Packed
+"""A file, by itself or in an archive."""
+
+
+def transcribed(
+    key: str,
+    recording: Recording,
+    *,
+    text: str,
+    language: str,
+    groups: Mapping[str, str] | None = None,
+) -> Sample:
     """A recording that is to be written down.
 
     Args:
         key: of the sample.
-        recording: the file.
+        recording: of it.
         text: what it says.
         language: code of the language, as the set writes it.
         groups: by which results are broken down.
@@ -28,19 +41,25 @@ def transcribed(key: str, recording: Path, *, text: str, language: str, **groups
         key=key,
         request=Spoken(recording=recording, language=language_name(plain_code(language))),
         references={"text": text, "language": language},
-        groups=groups,
+        groups=groups or {},
         about=text,
     )
 
 
 def translated(
-    key: str, recording: Path, *, text: str, language: str, to: str, **groups: str
+    key: str,
+    recording: Recording,
+    *,
+    text: str,
+    language: str,
+    to: str,
+    groups: Mapping[str, str] | None = None,
 ) -> Sample:
     """A recording that is to be translated.
 
     Args:
         key: of the sample.
-        recording: the file.
+        recording: of it.
         text: its translation.
         language: code of the language that is spoken.
         to: code of the language of the translation.
@@ -54,7 +73,7 @@ def translated(
             to=language_name(plain_code(to)),
         ),
         references={"text": text, "language": to},
-        groups=groups,
+        groups=groups or {},
         about=text,
     )
 

@@ -2,7 +2,7 @@
 
 import re
 
-_SAYS = re.compile(r"\banswer\b(?:[\s*_`]*:|\s+is\b:?)", re.IGNORECASE)
+_SAYS = re.compile(r"\banswer\b[\s*_`]*(?::|\bis\b:?)", re.IGNORECASE)
 """The words before an answer: "Final answer:", "the **answer** is"."""
 _AROUND = '*_`"“”: \t'
 """What may stand around an answer that is none of it; behind it, a period, too."""

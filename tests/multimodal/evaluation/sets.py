@@ -6,6 +6,9 @@ Each entry of ``SETS`` writes a folder; ``ANSWERS`` are what a model says to eac
 
 import io
 import json
+import shutil
+import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,8 +26,18 @@ def picture(path: Path, shade: int = 90) -> None:
 
 
 def sound(path: Path) -> None:
+    """Each name sounds differently."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, 0.1 * np.sin(np.arange(8000) / 9).astype(np.float32), 16_000)
+    pitch = 9 + zlib.crc32(path.name.encode()) % 100
+    soundfile.write(path, 0.1 * np.sin(np.arange(8000) / pitch).astype(np.float32), 16_000)
+
+
+def pack(folder: Path) -> None:
+    """Put a folder of recordings into an archive beside it, the last one first."""
+    with tarfile.open(folder.with_suffix(".tar.gz"), "w:gz") as archive:
+        for file in sorted(folder.iterdir(), reverse=True):
+            archive.add(file, f"{folder.name}/{file.name}")
+    shutil.rmtree(folder)
 
 
 def film(path: Path) -> None:

@@ -23,6 +23,8 @@ from multimodal.evaluation.metrics.conclusion import conclusion
         ("It grows, so the answer is", "It grows, so the answer is"),  # cut off
         ("The answers are many", "The answers are many"),
         ("(B) ink", "(B) ink"),
+        ("So the **answer** is B", "B"),
+        ("The answer island", "The answer island"),
         ("7", "7"),
         ("Answer: .5.", ".5"),
         ("Answer: -3", "-3"),
