@@ -111,7 +111,7 @@ def _told(done: int, owed: int) -> None:
 
 
 def _print(figures: "Figures") -> None:
-    print(_line("all", figures.whole))
+    print(_line(figures.name, figures.whole))
     for name, groups in figures.groups.items():
         for group, figure in groups.items():
             print(_line(f"{name}: {group}", figure))

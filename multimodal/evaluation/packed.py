@@ -62,22 +62,45 @@ def find_packed(
         InputError: an archive is broken, or a file is missing.
     """
     for archive in archives:
-        for member in _members(archive):
+        for _, member in _members(archive):
             if (key := PurePosixPath(member.name).stem) in wanted:
                 yield wanted.pop(key), Packed(archive, member.name)
     if wanted:
         raise InputError(f"{archives[-1]}/{next(iter(wanted))}", "missing: half of the set?")
 
 
-def _members(archive: Path) -> Iterator[tarfile.TarInfo]:
-    """The files of an archive."""
+def packed_texts(archive: Path, *, ending: str) -> Iterator[tuple[Packed, str]]:
+    """Files of an archive whose names end so, with what they say.
+
+    Raises:
+        InputError: the archive is broken, or one is no text.
+    """
+    for opened, member in _members(archive):
+        if member.name.endswith(ending):
+            file = Packed(archive, member.name)
+            try:
+                yield file, _content(file, opened, member).decode()
+            except UnicodeDecodeError as error:
+                raise InputError(str(file), f"not a text ({error.reason})") from None
+
+
+def _members(archive: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """The files of an archive, each of which may be read when it comes."""
     try:
         with tarfile.open(archive, "r|*") as opened:
             for member in opened:
                 if member.isfile():
-                    yield member
+                    yield opened, member
     except _FAULTS as error:
         raise _broken(archive, error) from None
+
+
+def _content(named: Packed, opened: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    if member.size > MAX_BYTES:
+        raise InputError(str(named), f"has {member.size:,} bytes")
+    content = opened.extractfile(member)
+    assert content is not None
+    return content.read()
 
 
 class _Reader:
@@ -105,11 +128,7 @@ class _Reader:
         while (member := self._tar.next()) is not None:
             self._tar.members = []  # type: ignore[attr-defined]  # else they grow with each file
             if member.name == name and member.isfile():
-                if member.size > MAX_BYTES:
-                    raise InputError(f"{self.archive}/{name}", f"has {member.size:,} bytes")
-                content = self._tar.extractfile(member)
-                assert content is not None
-                return content.read()
+                return _content(Packed(self.archive, name), self._tar, member)
         _Reader.last = None
         self._tar.close()
         return None

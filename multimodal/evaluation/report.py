@@ -89,7 +89,7 @@ def _goodness(benchmark: Benchmark, outcome: Outcome) -> float:
 
 def _table(name: str, figures: Figures, *, paper: Mapping[str, float] | None = None) -> str:
     """The figures of a metric, and those that the paper gives for it."""
-    rows = [("all", figures.whole)]
+    rows = [(figures.name, figures.whole)]
     rows += [
         (f"{what}: {group}", figure)
         for what, groups in figures.groups.items()

@@ -35,6 +35,8 @@ class Figure:
 class Figures:
     """A metric of all samples, and of each group of them."""
 
+    name: str
+    """Of the whole: "all", or over what it is a mean."""
     whole: Figure
     groups: dict[str, dict[str, Figure]]
     """By what they are grouped, then by group."""
@@ -109,6 +111,7 @@ def score(
 
     def figures(total: Total, most: float) -> Figures:
         return Figures(
+            name=f"mean over each {benchmark.mean_over}" if benchmark.mean_over else "all",
             whole=_figure(sums, total, most=most, strata=strata),
             groups={
                 name: {

@@ -1,6 +1,8 @@
 """Sets of many languages: in one run, and out of the archives in which they are published."""
 
 import json
+import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,10 @@ import pytest
 from multimodal.cli import main
 from multimodal.evaluation.benchmark import Settings
 from multimodal.evaluation.benchmarks import benchmark
+from multimodal.evaluation.predictions import read_predictions
 from multimodal.evaluation.runner import run
 from tests.multimodal.evaluation.canned import Canned
-from tests.multimodal.evaluation.sets import pack, sound, write
+from tests.multimodal.evaluation.sets import librispeech, pack, sound, write
 
 SPOKEN = {
     "cmn_hans_cn": {"c1": ("小房子", "小方子"), "c2": ("大", "大")},  # 1 of 4 characters: 25 %
@@ -105,17 +108,39 @@ def test_archives_of_voxpopuli_are_read_as_they_are(tmp_path: Path, capsys):
     assert json.loads(capsys.readouterr().out)["value"] == 25
 
 
-def test_the_model_that_ships_hears_an_archive(tmp_path: Path, capsys):
-    many_languages(tmp_path / "data", is_packed=True)
-    words = ["evaluate", "fleurs", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
-    assert main([*words, "--language", "all"]) == 0
-    assert "language: hi_in" in capsys.readouterr().out
-    for archive in (tmp_path / "data").rglob("*.tar.gz"):
+def test_the_model_that_ships_hears_the_same_in_an_archive(tmp_path: Path, capsys):
+    said = []
+    for is_packed in (False, True):
+        data, out = tmp_path / f"data-{is_packed}", tmp_path / f"out-{is_packed}"
+        many_languages(data, is_packed=is_packed)
+        words = ["evaluate", "fleurs", "--data", str(data), "--out", str(out), "--language", "all"]
+        assert main([*words, "--batch_size", "1"]) == 0
+        shown = capsys.readouterr().out
+        assert "mean over each language" in shown and "language: hi_in" in shown
+        said.append({each.key: each.answer for each in read_predictions(out)[1]})
+    assert said[0] == said[1] and len(said[0]) == 5
+    for archive in data.rglob("*.tar.gz"):
         archive.write_bytes(archive.read_bytes()[:300])
-    words[-1] = str(tmp_path / "again")
-    assert main([*words, "--language", "all"]) == 2
-    said = capsys.readouterr().err
-    assert "not a whole tar archive" in said and said.count("\n") == 1
+    assert main(["evaluate", "fleurs", "--data", str(data), "--out", str(tmp_path / "again")]) == 2
+    fault = capsys.readouterr().err
+    assert "not a whole tar archive" in fault and fault.count("\n") == 1
+
+
+def test_the_archive_of_librispeech_is_read_as_it_is(tmp_path: Path, capsys):
+    librispeech(tmp_path)
+    top = tmp_path / "LibriSpeech"
+    with tarfile.open(tmp_path / "test-other.tar.gz", "w:gz") as archive:
+        for file in sorted(top.rglob("*.*"), reverse=True):  # the transcripts come before
+            archive.add(file, str(file.relative_to(tmp_path)))
+    shutil.rmtree(top)
+    chosen = benchmark("librispeech")
+    said = {"19-198-0000": "the bat sat", "19-198-0001": "on a red old"}
+    model = Canned(chosen, tmp_path, Settings(), said)
+    out = tmp_path / "out"
+    run(chosen, model, tmp_path, out, settings=Settings(), model={"name": "canned"})
+    assert [each.key for each in read_predictions(out)[1]] == ["19-198-0001", "19-198-0000"]
+    assert main(["score", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["value"] == pytest.approx(200 / 7, abs=1e-3)
 
 
 def test_a_recording_of_an_archive_that_is_broken_is_one_line(tmp_path: Path, capsys):

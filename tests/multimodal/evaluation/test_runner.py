@@ -214,6 +214,7 @@ def test_the_command_with_the_model_that_ships(data, tmp_path, capsys):
         (["evaluate"], "name a benchmark"),
         (["evaluate", "docvqa"], "--data: name the folder of DocVQA"),
         (["evaluate", "docvqa", "--data", "x", "--ocr"], "--ocr: docvqa does not take it"),
+        (["evaluate", "docvqa", "--data", "x", "--reason"], "it takes --split"),
         (["evaluate", "nextqa", "--data", "."], "--wordnet: name the folder"),
         (["evaluate", "docvqa", "--data", "x", "--batch_size", "0"], "--batch_size: must be 1"),
         (["score", "nowhere.jsonl"], "no such file of predictions"),
