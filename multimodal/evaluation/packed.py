@@ -82,6 +82,8 @@ def packed_texts(archive: Path, *, ending: str) -> Iterator[tuple[Packed, str]]:
                 yield file, _content(file, opened, member).decode()
             except UnicodeDecodeError as error:
                 raise InputError(str(file), f"not a text ({error.reason})") from None
+            except _FAULTS as error:
+                raise _broken(archive, error) from None
 
 
 def _members(archive: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:

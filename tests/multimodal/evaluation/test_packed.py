@@ -9,7 +9,7 @@ import pytest
 
 from language.errors import InputError
 from multimodal.evaluation import packed
-from multimodal.evaluation.packed import Packed, find_packed
+from multimodal.evaluation.packed import Packed, find_packed, packed_texts
 
 CONTENTS = {f"test/{n}.wav": random.Random(n).randbytes(5000 + n) for n in range(12)}
 
@@ -82,6 +82,43 @@ def test_an_archive_that_was_cut_off_is_one_line(tmp_path, share):
     with pytest.raises(InputError, match=r"not a whole tar archive|no such file") as fault:
         Packed(path, "test/11.wav").read()
     assert "\n" not in str(fault.value)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_an_archive_with_wrong_bytes_is_read_or_refused(tmp_path, mode):
+    """And nothing else: a bit is changed, a piece taken out or overwritten, two hundred times."""
+    content, rng = write(tmp_path / "whole.tar", mode=mode).read_bytes(), random.Random(1)
+    path, refused = tmp_path / "test.tar", 0
+    for _ in range(200):
+        changed, start = bytearray(content), rng.randrange(len(content))
+        if mode == "w" and rng.random() < 0.7:  # where it counts: in a file's header
+            start = start // 512 * 512 + rng.randrange(156)
+        if rng.random() < 0.5:
+            changed[start : start + 1] = rng.randbytes(1)
+        else:
+            changed[start : start + rng.randrange(600)] = rng.randbytes(rng.randrange(600))
+        path.write_bytes(changed)
+        try:
+            found = list(find_packed([path], dict.fromkeys("2 9".split(), 1)))
+            _ = [each.read() for _, each in found]
+            _ = list(packed_texts(path, ending="4.wav"))
+        except InputError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 20
+
+
+def test_texts_of_an_archive(tmp_path):
+    path = tmp_path / "texts.tar.gz"
+    with tarfile.open(path, "w:gz") as opened:
+        for name, content in (("a/1.txt", "größer\n"), ("a/1.wav", "no"), ("b/2.txt", "2")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content.encode())
+            opened.addfile(member, io.BytesIO(content.encode()))
+    found = list(packed_texts(path, ending=".txt"))
+    assert found == [(Packed(path, "a/1.txt"), "größer\n"), (Packed(path, "b/2.txt"), "2")]
+    with pytest.raises(InputError, match=r"test/3\.wav: not a text"):
+        list(packed_texts(write(tmp_path / "test.tar"), ending="3.wav"))
 
 
 def test_what_is_no_archive_is_one_line(tmp_path):
