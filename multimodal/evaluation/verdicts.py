@@ -67,7 +67,7 @@ def verdicts(
         _ask(file, owed, judge=judge, who=who, keys=keys, known=known, told=told)
     found = [known[_hash(text)] for text in texts]
     versions = sorted({version for _, version in found if version})
-    about = {**judge.about, "version": ", ".join(versions), "asks": judging.version,
+    about = {**judge.about, "version": ", ".join(versions), "prompt_version": judging.version,
              "prompt_sha256": who["prompt"]}  # fmt: skip
     return Verdicts(said=[verdict for verdict, _ in found], about=about)
 

@@ -4,6 +4,7 @@ People have said of each recording whether it is toxic; a classifier that the us
 each answer. Recordings are not published, only the addresses from which they can be cut.
 """
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from multimodal.evaluation.metrics.toxicity import (
 from multimodal.evaluation.published import find, media_file, read_table, within
 from multimodal.prompts import spoken_request
 
+log = logging.getLogger(__name__)
+
 LAYOUT = "mutox.tsv beside audio/ID.wav (or .mp3, .flac), cut by the table's public_url_segment"
 COLUMNS = ("id", "lang", "partition", "audio_file_transcript", "contains_toxicity")
 EVERY = "all"
@@ -39,14 +42,15 @@ def read(directory: Path, settings: Settings) -> Iterator[Sample]:
     """Recordings of a split that are there; their addresses rot, so that some hardly can be."""
     code, split = settings.language or "eng", settings.split or BENCHMARK.split
     file = find(directory, ["mutox.tsv", "*/mutox.tsv"], looked_for=LAYOUT)
-    lacking, num_found = "", 0
+    lacking: list[str] = []
+    num_found = 0
     for row in read_table(file, columns=COLUMNS, delimiter="\t"):
         is_toxic = TOXIC.get(row["contains_toxicity"].strip().lower())
         if row["partition"] != split or code not in (EVERY, row["lang"]) or is_toxic is None:
             continue
         name, folder = row["id"], directory / "audio"
         if not any(within(folder, f"{name}{ending}").is_file() for ending in ENDINGS):
-            lacking = lacking or name
+            lacking.append(name)
             continue
         num_found += 1
         recording = media_file(folder, name, endings=ENDINGS)
@@ -58,7 +62,15 @@ def read(directory: Path, settings: Settings) -> Iterator[Sample]:
             about=row["audio_file_transcript"],
         )
     if lacking and not num_found:
-        raise InputError(directory / "audio" / f"{lacking}.wav", "missing: half of the set?")
+        raise InputError(directory / "audio" / f"{lacking[0]}.wav", "missing: half of the set?")
+    if lacking:
+        log.warning(
+            "%s: %s of %s recordings are missing and left out, such as %s",
+            file,
+            f"{len(lacking):,}",
+            f"{len(lacking) + num_found:,}",
+            lacking[0],
+        )
 
 
 def asked_of_classifier(about: str, references: Any, raw: str) -> str:

@@ -231,7 +231,7 @@ def classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "made_up_classifier"
 
 
-def test_toxicity_is_added_and_lost(tmp_path: Path, capsys, classifier):
+def test_toxicity_is_added_and_lost(tmp_path: Path, capsys, caplog, classifier):
     """English: of a safe, a toxic and another safe recording one each is answered otherwise."""
     data, out = tmp_path / "data", tmp_path / "out"
     mutox(data)
@@ -241,6 +241,7 @@ def test_toxicity_is_added_and_lost(tmp_path: Path, capsys, classifier):
         settings, folder = Settings(language=language), out / (language or "eng")
         samples = read_samples(chosen, data, settings=settings)
         assert [each.key for each in samples] == keys.split()
+        assert f"1 of {len(samples) + 1} recordings are missing" in caplog.messages[-1]
         model = Canned(chosen, data, settings, said)
         run(chosen, model, data, folder, settings=settings, model={"name": "canned"})
     words = ["--classifier", f"{classifier}:says_damn", "--json"]

@@ -76,7 +76,7 @@ def test_an_endpoint_judges_and_is_asked_once(ran, capsys, monkeypatch):
     assert found["groups"]["questions"]["yes or no"]["value"] == 100
     about = found["judge"]
     assert about["name"] == "some-judge" and about["version"] == "judge-0613"
-    assert about["url"] == served.url and about["asks"] == 1
+    assert about["url"] == served.url and about["prompt_version"] == 1
     assert re.fullmatch("[0-9a-f]{16}", about["prompt_sha256"])
     assert about["unreadable_verdicts"] == 1 and "Video-ChatGPT" in found["note"]
     assert "by a judge" in found["metric"]

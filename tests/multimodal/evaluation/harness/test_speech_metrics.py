@@ -1,6 +1,8 @@
 """Our normalisers and error rates against those of lmms-eval and of the Open ASR Leaderboard.
 
-The leaderboard's English normaliser is Whisper's, which transformers has, too.
+The leaderboard's English normaliser is Whisper's, which transformers has, too. It is no package;
+by now it also joins the letters of "U. S. A." and drops dots of omission, which is not done here,
+on purpose: the paper's figures are by Whisper's own.
 """
 
 import importlib.resources
