@@ -69,6 +69,14 @@ def write_written(file: Path, *, split: WordSplit, number: int, seed: int) -> No
             lines.write(f"{text.text}\t{said}\t{' '.join(text.labels)}\n")
 
 
+def write_test_lines(file: Path, *, number: int, seed: int) -> None:
+    """Write test sentences and how they are spoken, for other programs to be measured by."""
+    english = language("en")
+    drawn = islice(written_sentences.sentences(split="test", seed=seed), number)
+    texts = [written_sentences.labelled([sentence]) for sentence in drawn]
+    file.write_text("".join(f"{text.text}\t{spoken(text, english)}\n" for text in texts))
+
+
 def main() -> None:
     """Read the command line and write."""
     parser = argparse.ArgumentParser(
