@@ -1,7 +1,8 @@
 """Which YAML file a name means, and the chain of files that it builds on.
 
-A config may begin with ``extends: NAME`` (or a list of names), relative to its own folder: those
-files are read first and this one over them, so no config repeats another.
+A config may begin with ``extends: NAME`` (or a list of names), relative to its own folder or else
+among those carried along: those files are read first and this one over them, so no config repeats
+another.
 """
 
 import json
@@ -60,7 +61,8 @@ def chain(config: Path, *, _open: tuple[Path, ...] = ()) -> list[Path]:
     bases = read_yaml(config).get("extends") or []
     files: list[Path] = []
     for base in [bases] if isinstance(bases, str) else bases:
-        path = config.parent / str(base)
+        beside, carried = config.parent / str(base), CARRIED / str(base)
+        path = beside if beside.is_file() else carried
         if not path.is_file():
             raise InputError(config, f"extends {base}, which is not there")
         files += chain(path, _open=(*_open, config.resolve()))

@@ -26,9 +26,10 @@ from multimodal.adapter_checkpoint import open_adapter
 from multimodal.checkpoint import open_model
 from multimodal.config import MULTIMODAL_CONFIGS, MultimodalConfig, paper_adapter
 from multimodal.model import MultimodalLlama
+from multimodal.training.encoders import open_image_encoder
 from vision.adapter import ImageAdapterConfig
 from vision.backbones import backbone
-from vision.checkpoint import open_encoder, resized
+from vision.checkpoint import resized
 from vision.encoder import IMAGE_ENCODERS, ImageEncoder, ImageEncoderConfig
 from vision.tiles import TilesConfig
 
@@ -75,8 +76,9 @@ class ModelParts:
     other_core: bool = False
     """Let ``start`` go on beside another core of the same sizes."""
     image_encoder: str = ""
-    """For a new adapter: directory of a contrastive training, "timm:NAME", "open_clip:NAME:TAG"
-    (NAME and a file or tag of weights), or a preset, which starts from random weights."""
+    """For a new adapter: directory of a contrastive training or of any model with an image encoder,
+    "timm:NAME", "open_clip:NAME:TAG" (NAME and a file or tag of weights), or a preset, which starts
+    from random weights."""
     num_global_layers: int = 8
     """Gated blocks that an encoder of timm or open_clip gets on top."""
     intermediate_layers: tuple[int, ...] = ()
@@ -199,7 +201,7 @@ def _encoder(parts: ModelParts) -> tuple[ImageEncoderConfig, TilesConfig, dict[s
             raise InputError(parts.image_encoder, str(error)) from None
         encoder, tiles = source.encoder, source.tiles
     else:
-        config, tiles, stored = open_encoder(Path(parts.image_encoder))
+        config, tiles, stored = open_image_encoder(Path(parts.image_encoder))
         # Its own training may have cut pictures into fewer tiles than it was built for.
         return config, replace(tiles, max_num_tiles=config.max_num_tiles), stored
     return encoder.config, tiles, held(encoder)

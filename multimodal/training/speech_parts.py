@@ -24,9 +24,9 @@ from multimodal.checkpoint import open_model
 from multimodal.config import MULTIMODAL_CONFIGS, MultimodalConfig
 from multimodal.model import MultimodalLlama
 from multimodal.prompts import SpeechPrompts
+from multimodal.training.encoders import open_speech_encoder
 from multimodal.training.parts import check_complete
 from speech.adapter import SpeechAdapter, SpeechAdapterConfig
-from speech.checkpoint import open_encoder
 from speech.conformer import CONFORMERS
 from speech.encoder import SpeechEncoderConfig, build_encoder
 
@@ -58,8 +58,9 @@ class SpeechParts:
     other_core: bool = False
     """Let ``start`` go on beside another core of the same sizes."""
     speech_encoder: str = ""
-    """For a new adapter: directory of a pre-training, or of w2v-BERT 2.0 or Whisper as Hugging Face
-    has them; or a preset ("1b", "base", "tiny"), which starts from random weights."""
+    """For a new adapter: directory of a pre-training, of any model with a speech encoder, or of
+    w2v-BERT 2.0 or Whisper as Hugging Face has them; or a preset ("1b", "base", "tiny"), which
+    starts from random weights."""
     adapter: FreshSpeechAdapter = FreshSpeechAdapter()
     """The new adapter, where there is no ``start``."""
     prompts: SpeechPrompts = SpeechPrompts()
@@ -169,7 +170,7 @@ def _found(parts: SpeechParts) -> tuple[MultimodalConfig, dict[str, StoredTensor
 def _encoder(parts: SpeechParts) -> tuple[SpeechEncoderConfig, dict[str, StoredTensor]]:
     if parts.speech_encoder in CONFORMERS:
         return SpeechEncoderConfig(conformer=CONFORMERS[parts.speech_encoder]), {}
-    return open_encoder(Path(parts.speech_encoder))
+    return open_speech_encoder(Path(parts.speech_encoder))
 
 
 def _checkpointed(config: MultimodalConfig, parts: SpeechParts) -> MultimodalConfig:

@@ -48,6 +48,14 @@ def test_a_chain_is_read_from_the_bottom(write):
     assert read == [{"a": 1, "b": 1}, {"b": 2}, {"c": 3}, {"d": 4}, {"a": 1, "b": 1}]
 
 
+def test_what_is_carried_can_be_extended_from_anywhere(write):
+    mine = write("mine.yaml", "extends: image/_pretrain.yaml\na: 1")
+    files = chain(mine)
+    assert files[-1] == mine and files[-2] == find_config("image/_pretrain.yaml")
+    write("image/_pretrain.yaml", "b: 1")  # one beside it is nearer
+    assert chain(mine) == [mine.parent / "image/_pretrain.yaml", mine]
+
+
 @pytest.mark.parametrize(
     "text, fault",
     [
