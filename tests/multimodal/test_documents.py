@@ -34,6 +34,8 @@ from tests.multimodal.speaking import sound, write_speaking
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = multimodal.locations.TINY
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*DOCUMENTS, *sorted((ROOT / "docs").glob("*/*.md"))]
+"""Those of docs' folders are run by test_guides.py."""
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -154,7 +156,7 @@ def test_make_targets_exist():
 def test_links_lead_somewhere():
     links = [
         (document, link.split("#")[0])
-        for document in DOCUMENTS
+        for document in PAGES
         for link in re.findall(r"\]\(([^)]+)\)", document.read_text())
         if "://" not in link
     ]
@@ -183,9 +185,13 @@ def test_the_site_builds_and_asks_nothing_of_other_hosts(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     pages = list(site.rglob("index.html"))
-    assert len(pages) >= len(list((ROOT / "docs").glob("*.md")))
+    assert len(pages) >= len(list((ROOT / "docs").rglob("*.md")))
     fetched = re.compile(r"<(script|img|link[^>]+stylesheet)[^>]+(src|href)=.https?:")
     for page in pages:
-        assert not fetched.search(page.read_text()), page
+        text = page.read_text()
+        assert not fetched.search(text), page
+        assert "\n```" not in text and "<p>|" not in text, f"{page}: a block or table not rendered"
+        for image in re.findall(r'<img[^>]+src="([^"]+)"', text):
+            assert image.startswith("data:") or (page.parent / image).exists(), f"{page}: {image}"
     assert (site / "search" / "search_index.json").stat().st_size > 10_000
     assert "MeshStrategy" in (site / "reference" / "index.html").read_text()
