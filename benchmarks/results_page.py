@@ -15,9 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "benchmarks" / "results" / "records.json"
 HEAD = """# Results
 
-This page is written by `python -m benchmarks.results_page docs/results.md` from the records that are committed; a test
-holds it to them. What is timed on a CPU against other implementations stands in `benchmarks/README.md`: those tables
-were printed by their commands and have no record of their own. Intervals are of 95 %.
+This page is written by `python -m benchmarks.results_page docs/results.md` from the records that
+are committed; a test holds it to them. What is timed on a CPU against other implementations stands
+in `benchmarks/README.md`: those tables were printed by their commands and have no record of their
+own. Intervals are of 95 %.
 """
 WORST = 5
 """Of long lists so many are shown."""
@@ -98,12 +99,13 @@ def steps(record: dict[str, Any]) -> str:
             v["name"] if v["name"].startswith(v["medium"]) else f"{v['medium']}: {v['name']}",
             v["layers"],
             v["rows"],
-            f"{v['step_s']:.3f} ({v['step_s_least_most'][0]:.3f} to {v['step_s_least_most'][1]:.3f})",
+            f"{v['step_s']:.3f} ({low:.3f} to {high:.3f})",
             f"{v['samples_per_s']:.1f}",
             f"{v['memory_gb']:.1f}",
             percent(v["mfu"]),
         ]
         for v in record["variants"]
+        for low, high in [v["step_s_least_most"]]
     ]
     head = ["variant", "core blocks", "rows", "step, s (least to most)", "samples/s", "GB", "MFU"]
     return table(head, rows)
