@@ -4,7 +4,8 @@
 ``KEY.txt`` (the words that are said, with punctuation), and ``KEY.TextGrid`` or ``KEY.phones``
 (:mod:`speech.prosody.textgrid`); ``KEY.json`` may give the numbers of ``{"speaker": 0, "style":
 0}``. Each recording becomes a line of JSON with its words, phones and measures. Broken ones are
-named and skipped, and the exit status is then 2.
+named and skipped, and the exit status is then 2. Printed are the measures' means and spreads, which
+the training's config names.
 """
 
 import argparse
@@ -12,10 +13,11 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import soundfile
 from torch import Tensor, tensor
 
@@ -156,6 +158,13 @@ def read_measured(file: Path) -> Iterator[MeasuredText]:
         raise InputError(file, f"cannot be read ({error})") from None
 
 
+def spread(texts: Sequence[MeasuredText]) -> tuple[list[float], list[float]]:
+    """Means and standard deviations of the three measures, as the model's config wants them."""
+    values = np.array([row for text in texts for row in text.measures])
+    means, spreads = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+    return [round(float(v), 3) for v in means], [round(float(v), 3) for v in spreads]
+
+
 def _labels(file: Path) -> dict[str, int]:
     if not file.exists():
         return {"speaker": 0, "style": 0}
@@ -180,15 +189,18 @@ def main(words: list[str] | None = None) -> int:
     if not sounds:
         print(f"{options.folder}: no {' or '.join(SOUNDS)} there", file=sys.stderr)
         return 2
-    status = 0
+    status, texts = 0, []
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with options.out.open("w", encoding="utf-8") as out:
         for sound in sounds:
             try:
-                out.write(read_recording(sound).line() + "\n")
+                texts.append(read_recording(sound))
+                out.write(texts[-1].line() + "\n")
             except InputError as error:
                 print(error, file=sys.stderr)
                 status = 2
+    if texts:
+        print("means: {}\nspreads: {}".format(*spread(texts)))
     return status
 
 

@@ -83,6 +83,16 @@ class ProsodyInput:
     owners: Tensor | None = None
     """Index of the phone from which on each core token is seen, [batch, core tokens]."""
 
+    def to(self, device: torch.device) -> "ProsodyInput":
+        """Move to a device."""
+        return ProsodyInput(
+            PhoneInput(self.phones.codes.to(device), self.phones.flags.to(device)),
+            self.speakers.to(device),
+            self.styles.to(device),
+            None if self.states is None else self.states.to(device),
+            None if self.owners is None else self.owners.to(device),
+        )
+
 
 def owners(core_ends: Sequence[int], phone_ends: Sequence[int]) -> list[int]:
     """For each core token the first phone of the word in which it ends.
