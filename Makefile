@@ -7,7 +7,7 @@ JOBS ?= 2
 RUN := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 SOURCES := pyproject.toml setup.py constraints.txt
 
-.PHONY: help demo test test-slow test-parallel test-crash test-browser test-harness docs lint format bench train-tiny clean
+.PHONY: help demo test test-slow test-parallel test-crash test-browser test-harness docs lint format bench train-tiny train-speaker clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -79,6 +79,9 @@ bench: .venv/.installed-dev  ## time it against other implementations
 
 train-tiny: .venv/.installed-dev  ## make the model that ships again, from one seed (an hour)
 	$(BIN)/python -m multimodal.world.train
+
+train-speaker: .venv/.installed-dev  ## make the speaker that ships again, from one seed (an hour)
+	$(BIN)/python -m multimodal.world.train_speaker
 
 clean:  ## remove what was made, but the environment
 	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
