@@ -73,6 +73,7 @@ def test_dependencies_are_declared():
     wanted = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
     declared = {re.match(r"[\w-]+", line)[0].lower().replace("-", "_") for line in wanted}
     import_names = {"PIL": "pillow", "yaml": "pyyaml", "open_clip": "open_clip_torch"}
+    import_names["parselmouth"] = "praat_parselmouth"
     foreign = set().union(*(imported(path) for path in MODULES))
     foreign -= set(sys.stdlib_module_names) | set(MAY_IMPORT) | {"readline"}
     assert {import_names.get(name, name).lower() for name in foreign} <= declared
