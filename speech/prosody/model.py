@@ -164,8 +164,8 @@ class DistanceAttention(nn.Module):
         Args:
             x: [batch, steps, dim].
             keys_values: of :meth:`keys_values`.
-            away: place of each source less that of each step, [batch, steps, sources].
-            visible: what each step may see, the same shape.
+            away: place of each source less that of each step, [batch or 1, steps, sources].
+            visible: what each step may see, [batch or 1, steps, sources].
 
         Returns:
             [batch, steps, dim]; 0 where there is nothing to see.
@@ -268,9 +268,9 @@ class ProsodyModel(nn.Module):
     ) -> Tensor:
         """One layer over whole texts."""
         assert isinstance(layer, ProsodyLayer)
-        away = (places[None, :] - places[:, None]).expand(len(x), -1, -1)
+        away = (places[None, :] - places[:, None])[None]  # of all texts alike
         whole = self.config.look_ahead is None
-        visible = real[:, None].expand_as(away) if whole else self._in_reach(away)
+        visible = real[:, None].expand(-1, len(places), -1) if whole else self._in_reach(away)
         normed = layer.norms[0](x)
         x = x + layer.dropout(layer.steps(normed, layer.steps.keys_values(normed), away, visible))
         linguistic = layer.linguistic.keys_values(phones)
