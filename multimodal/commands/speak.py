@@ -6,10 +6,16 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from language.errors import InputError
 from multimodal.cli import complain
 from multimodal.commands.options import new_parser, parse
+
+if TYPE_CHECKING:
+    from speech.speaker import Phrase
 
 MAX_CHARACTERS = 1 << 16
 """Longest text: more than an hour of speech."""
@@ -61,9 +67,7 @@ def main(words: Sequence[str]) -> int:
     if not phrases:
         raise InputError("text", "holds nothing that could be said")
     if options.plot is not None:
-        from speech.prosody.plots import draw
-
-        draw(phrases).save(options.plot, "PNG")
+        _plot(phrases, text, Path(options.plot))
     said = " ".join(word.text + word.after for phrase in phrases for word in phrase.words)
     if options.json:
         seconds = sum(len(phrase.samples) / phrase.rate for phrase in phrases)
@@ -82,3 +86,24 @@ def main(words: Sequence[str]) -> int:
     else:
         print(said)
     return 0
+
+
+def _plot(phrases: Sequence["Phrase"], text: str, file: Path) -> None:
+    """Draw what the model says of each phone beside what the sound became."""
+    from speech.prosody.corpus import MeasuredText
+    from speech.prosody.measures import measure
+    from speech.prosody.plots import draw
+
+    heard = []
+    for phrase in phrases:
+        ends = np.cumsum(np.exp(phrase.measures[:, 0].double().numpy()))
+        spans = list(zip([0.0, *ends[:-1]], ends, strict=True))
+        heard.append(measure(phrase.samples, phrase.rate, spans))
+    measured = MeasuredText(
+        name=str(file),
+        text=text,
+        words=tuple(word for phrase in phrases for word in phrase.words),
+        phones=tuple(phone for phrase in phrases for phone in phrase.phones),
+        measures=tuple(tuple(row) for row in np.concatenate(heard).tolist()),
+    )
+    draw(measured, np.concatenate([phrase.measures.numpy() for phrase in phrases]), file)

@@ -1,0 +1,150 @@
+"""`openherd speak` and `ask --speak`: sound in a file, and every bad input in one line."""
+
+import io
+import json
+import sys
+
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from language.checkpoint import save_llama
+from language.config import LlamaConfig
+from language.model import Llama
+from multimodal.cli import main
+from multimodal.speaking import open_speaker, spoken_along
+from multimodal.world.speaking import write_core_data
+from multimodal.world.train_speaker import join
+from speech.normalization.checkpoint import save_tagger
+from speech.normalization.rules import language
+from speech.normalization.tagger import Tagger, TaggerConfig
+from speech.prosody.checkpoint import save_prosody
+from speech.prosody.model import ProsodyConfig, ProsodyModel
+
+
+@pytest.fixture(scope="session")
+def speaker_directory(tmp_path_factory):
+    """A speaker of random weights."""
+    folder = tmp_path_factory.mktemp("speaker")
+    write_core_data(folder, number=1, seed=0)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=2048,
+        dim=16,
+        num_layers=4,
+        num_heads=2,
+        num_kv_heads=1,
+        ffn_dim=16,
+        rope_theta=1e4,
+        max_positions=256,
+    )
+    core = Llama(config)
+    core.reset_parameters()
+    save_llama(core, folder / "core", companions=folder / "tokenizer")
+    labels = language("en").labels
+    tagger = Tagger(TaggerConfig(labels=labels, core_dim=16, dim=16, hidden_dim=16, num_heads=2))
+    save_tagger(tagger, folder / "normalization", language_code="en")
+    means, spreads = (-2.5, 4.8, -8.0), (0.3, 0.2, 0.5)
+    prosody = ProsodyModel(
+        ProsodyConfig(dim=24, num_layers=1, ffn_dim=16, core_dim=16, means=means, spreads=spreads)
+    )
+    save_prosody(prosody, folder / "prosody")
+    parts = {name: folder / name for name in ("core", "normalization", "prosody")}
+    join(folder / "speaker", **parts)
+    return folder / "speaker"
+
+
+def speak(directory, *words):
+    return main(["speak", *map(str, words), "--speaker", str(directory)])
+
+
+def test_sound_in_a_file(speaker_directory, tmp_path, capsys):
+    assert speak(speaker_directory, "We saw it, and left.", "-o", tmp_path / "out.wav") == 0
+    said = capsys.readouterr().out
+    assert said.split() and "\n" in said
+    sound, rate = soundfile.read(tmp_path / "out.wav")
+    assert len(sound) > rate / 2 and abs(sound).max() > 0.01
+
+
+def test_json_says_what_was_read_how(speaker_directory, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("We saw it.\nAnd then?"))
+    assert speak(speaker_directory, "-", "--json", "-o", tmp_path / "out.wav") == 0
+    found = json.loads(capsys.readouterr().out)
+    read = soundfile.info(tmp_path / "out.wav")
+    assert found["seconds"] == pytest.approx(read.frames / read.samplerate, abs=0.01)
+    assert 0 < found["first_sound_seconds"] and found["real_time_factor"] > 0
+    assert "".join(span["written"] for span in found["spans"]).startswith("Wesaw")
+
+
+def test_a_plot(speaker_directory, tmp_path):
+    assert speak(speaker_directory, "We saw it.", "--plot", tmp_path / "out.png") == 0
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.width > 100
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["🙂 fine", "Москва 日本", "9" * 300, "flibbertigibbet", "a\x00b\x1b[0m", "1/0 $ 25:99"],
+)
+def test_odd_texts_are_read(speaker_directory, tmp_path, capfd, text):
+    assert speak(speaker_directory, text, "-o", tmp_path / "out.wav") == 0
+    assert soundfile.info(tmp_path / "out.wav").frames > 1000
+    out, error = capfd.readouterr()
+    assert out.strip() and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (["", "-o", "kept.wav"], "nothing that could be said"),
+        ([" \n\t", "-o", "kept.wav"], "nothing that could be said"),
+        (["x " * 600_000], "longer than 65,536 characters"),
+        (["hello", "-o", "out.mp3"], "writes WAV"),
+        (["hello", "--plot", "out.jpg"], "writes PNG"),
+        (["hello", "-o", "nowhere/out.wav"], "folder does not exist"),
+        (["hello", "--voice", "en-us+nobody"], "no such voice"),
+        (["hello", "--voice", "xx"], "xx"),
+    ],
+)
+def test_bad_input_is_one_line(speaker_directory, tmp_path, monkeypatch, capfd, words, fault):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kept.wav").write_bytes(b"mine")
+    assert speak(speaker_directory, *words) == 2
+    error = capfd.readouterr().err
+    assert fault in error and error.count("\n") == 1
+    assert (tmp_path / "kept.wav").read_bytes() == b"mine"
+
+
+def test_without_the_extra(speaker_directory, monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+    assert speak(speaker_directory, "hello") == 2
+    assert "pip install openherd[speak]" in capfd.readouterr().err
+
+
+def test_directories_that_are_no_speaker(tmp_path, capfd):
+    assert speak(tmp_path, "hello") == 2
+    assert "config.json" in capfd.readouterr().err
+
+
+def test_pieces_pass_by_while_they_are_spoken(speaker_directory, tmp_path):
+    speaker = open_speaker(speaker_directory)
+    pieces = ["We ", "saw it, ", "and left", "."]
+    assert list(spoken_along(pieces, speaker, tmp_path / "out.wav")) == pieces
+    along, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
+    whole = speaker.speak("".join(pieces))
+    assert len(along) == pytest.approx(len(whole), rel=0.01)
+    assert open_speaker(beside=speaker_directory.parent).synthesizer.voice == "en-us"
+
+
+def test_an_answer_is_spoken(speaker_directory, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("multimodal.speaking.SHIPPED", speaker_directory)
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "photo.png")
+    target = tmp_path / "answer.wav"
+    words = ["ask", str(tmp_path / "photo.png"), "What is this?", "--device", "cpu"]
+    assert main([*words, "--speak", str(target)]) == 0
+    assert capsys.readouterr().out.strip()
+    assert soundfile.info(target).frames > 0
+    for bad, fault in (("answer.mp3", "writes WAV"), ("nowhere/a.wav", "folder does not exist")):
+        assert main([*words, "--speak", str(tmp_path / bad)]) == 2
+        assert fault in capsys.readouterr().err
