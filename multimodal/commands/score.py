@@ -100,7 +100,8 @@ def score_file(file: Path, *, as_json: bool, judge: "Judge | None" = None) -> in
     for name, figures in results.further.items():
         print(name)
         _print(figures)
-    print("\n".join(_remarks(content, results)))
+    for remark in _remarks(content, results):
+        print(remark)
     print(f"in {folder}: predictions.jsonl, metrics.json, {report.name}")
     return 0
 
