@@ -82,13 +82,12 @@ def write_recording(folder: Path, text: MeasuredText, said: Utterance) -> None:
     soundfile.write(folder / f"{text.name}.wav", said.samples, said.rate, subtype="FLOAT")
     (folder / f"{text.name}.txt").write_text(text.text)
     (folder / f"{text.name}.json").write_text(json.dumps({"speaker": text.speaker}))
-    lines, last = [], 0
-    for phone, heard in zip(text.phones, said.phones, strict=True):
-        lines += [""] * (phone.word != last)
-        mark = ("", "ˌ", "ˈ")[phone.stress]
-        lines.append(f"{mark}{phone.symbol} {heard.start_seconds:.6f} {heard.end_seconds:.6f}")
-        last = phone.word
-    (folder / f"{text.name}.phones").write_text("\n".join(lines) + "\n")
+    lines = [
+        f"{('', 'ˌ', 'ˈ')[phone.stress]}{phone.symbol} {heard.start_seconds:.6f} "
+        f"{heard.end_seconds:.6f} {phone.word}\n"
+        for phone, heard in zip(text.phones, said.phones, strict=True)
+    ]
+    (folder / f"{text.name}.phones").write_text("".join(lines))
 
 
 def main(words: list[str] | None = None) -> None:

@@ -16,7 +16,7 @@ sentence.
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from multimodal.world.lexicon import CLASSES, SYNONYMS, WordSplit
@@ -145,7 +145,7 @@ def synonyms(part: str) -> tuple[tuple[str, ...], ...]:
 
 def drawn(template: str, rng: random.Random, *, kind: str, part: str) -> ProsodySentence:
     """A template with its slots filled, and its words marked."""
-    slots = _Slots(rng, part)
+    slots = _Slots(rng, part, besides=[text for _, text, _ in _PART.findall(template)])
     words: list[MarkedWord] = []
     before, is_quoted = "", False
     for slot, text, other in _PART.findall(template):
@@ -180,9 +180,9 @@ def drawn(template: str, rng: random.Random, *, kind: str, part: str) -> Prosody
 class _Slots:
     """What the slots of one sentence hold, so that a later one can be the same as an earlier."""
 
-    def __init__(self, rng: random.Random, part: str) -> None:
+    def __init__(self, rng: random.Random, part: str, *, besides: Iterable[str]) -> None:
         self._rng, self._part, self._sets = rng, part, synonyms(part)
-        self._seen: set[str] = set()
+        self._seen = set(besides)
         self._first: dict[str, str] = {}
         # Just one half of a pair differs: which one is contrasted is then beyond doubt.
         self._differs = rng.choice("xy")

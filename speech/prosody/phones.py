@@ -6,11 +6,13 @@ read from; so every phone knows which of the core's tokens must be there before 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from language.errors import InputError
 from speech.espeak import synthesise
 from speech.normalization.normalizer import Spoken
 
@@ -126,6 +128,22 @@ class FileLexicon:
     A word that the file lacks is asked of another lexicon, or refused.
     """
 
+    @classmethod
+    def read(cls, file: Path, *, otherwise: Lexicon | None = None) -> "FileLexicon":
+        """The lexicon in a file.
+
+        Raises:
+            InputError: the file cannot be read, or a line has a word without phones.
+        """
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(file, f"cannot be read ({error})") from None
+        for number, line in enumerate(lines, start=1):
+            if len(line.split()) == 1:
+                raise InputError(file, f"line {number}: no phones behind the word {line.strip()!r}")
+        return cls(lines, otherwise=otherwise)
+
     def __init__(self, lines: Sequence[str], *, otherwise: Lexicon | None = None) -> None:
         """Read the lines; stress marks stand before a phone's symbol, as in IPA."""
         entries = [line.split() for line in lines if line.strip()]
@@ -136,7 +154,7 @@ class FileLexicon:
         """See :meth:`Lexicon.phones`.
 
         Raises:
-            KeyError: a word is in neither lexicon.
+            InputError: a word is in neither lexicon.
         """
         found: list[ProsodyPhone] = []
         for number, word in enumerate(words, start=first_word):
@@ -145,7 +163,7 @@ class FileLexicon:
             elif self._otherwise is not None:
                 found += self._otherwise.phones([word], first_word=number)
             else:
-                raise KeyError(f"no phones of the word {word.text!r}")
+                raise InputError(word.text, "no lexicon has the phones of this word")
         return found
 
 

@@ -79,7 +79,8 @@ def read_textgrid(file: Path) -> list[TimedPhone]:
 def read_phones(file: Path) -> list[TimedPhone]:
     """Phones of a text file with ``phone start end`` on each line; an empty line ends a word.
 
-    Times are in seconds.
+    Times are in seconds. A fourth field may give the number of the word, from 0, in place of empty
+    lines: some words have no phones of their own.
 
     Raises:
         InputError: a line is something else, or time goes back.
@@ -92,9 +93,11 @@ def read_phones(file: Path) -> list[TimedPhone]:
             word, is_open = word + is_open, False
             continue
         try:
-            symbol, start, end = fields[0], *map(float, fields[1:])
-        except ValueError:
-            raise InputError(file, f"line {number}: want phone, start and end: {line!r}") from None
+            symbol, start, end = fields[0], *map(float, fields[1:3])
+            word = int(*fields[3:]) if len(fields) > 3 else word
+        except (ValueError, TypeError):
+            fault = f"line {number}: want phone, start, end, and no more than a number: {line!r}"
+            raise InputError(file, fault) from None
         if symbol.lower() in PAUSES:
             continue
         phones.append(TimedPhone(ipa(symbol), start, end, word))
@@ -111,12 +114,14 @@ def ipa(label: str) -> str:
 def _checked(file: Path, phones: list[TimedPhone]) -> list[TimedPhone]:
     if not phones:
         raise InputError(file, "no phones")
-    last = 0.0
+    last, word = 0.0, 0
     for phone in phones:
+        if phone.word < word:
+            raise InputError(file, f"phone {phone.symbol!r} at {phone.start:g} s goes a word back")
         if not (math.isfinite(phone.end) and last - 1e-6 <= phone.start < phone.end):
             fault = f"phone {phone.symbol!r} lasts from {phone.start:g} to {phone.end:g} s"
             raise InputError(file, f"{fault}, after {last:g} s: times must rise")
-        last = phone.end
+        last, word = phone.end, phone.word
     return phones
 
 

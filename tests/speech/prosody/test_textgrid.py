@@ -63,6 +63,12 @@ def test_plain_lists_are_read(tmp_path):
     ]
 
 
+def test_lists_may_number_their_words(tmp_path):
+    file = tmp_path / "a.phones"
+    file.write_text("a 0 0.1 0\nb 0.1 0.2 2\nc 0.2 0.3 2\n")
+    assert [phone.word for phone in read_alignment(file)] == [0, 2, 2]
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -73,6 +79,9 @@ def test_plain_lists_are_read(tmp_path):
         ("a 0.2 0.1\n", "times must rise"),
         ("a 0 inf\n", "times must rise"),
         ("a nan 1\n", "times must rise"),
+        ("a 0.0 0.1 1\nb 0.1 0.2 0\n", "a word back"),
+        ("a 0.0 0.1 x\n", "line 1"),
+        ("a 0.0 0.1 0 0\n", "line 1"),
     ],
 )
 def test_broken_lists_are_named(tmp_path, text, fault):
