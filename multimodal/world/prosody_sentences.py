@@ -207,8 +207,8 @@ class _Slots:
             own = next(named for named in self._sets if first in named)
             is_new = self._differs == "y" if slot == "y" else rng.random() < 0.5
             if is_new:
-                others = [word for named in self._sets if named != own for word in named]
-                return self._new(others), "new"
+                others = [each for each in self._sets if not self._seen.intersection(each)]
+                return self._new([word for named in others for word in named]), "new"
             if rng.random() < 0.3:
                 return first, "repeated"
             return rng.choice([word for word in own if word != first]), "synonym"

@@ -32,6 +32,8 @@ NOBODY = 1 << 30
 """Owner of core tokens that pad."""
 _FAR = 64
 """Distance in phones from which on all are alike to attention."""
+_SPOKEN_OF = 5.0
+"""What attention adds at first to the phone that a step speaks of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +199,10 @@ class ProsodyLayer(nn.Module):
             nn.Linear(dim, config.ffn_dim), nn.GELU(), nn.Linear(config.ffn_dim, dim)
         )
         self.dropout = nn.Dropout(config.dropout)
+        if config.look_ahead is not None and config.look_ahead <= _FAR:
+            # What a step speaks of was read long before: training need not search for it.
+            with torch.no_grad():
+                self.linguistic.distance.weight[_FAR - config.look_ahead] = _SPOKEN_OF
 
 
 class ProsodyModel(nn.Module):
