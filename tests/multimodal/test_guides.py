@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import multimodal.evaluation.benchmarks
 from multimodal.cli import main
@@ -126,6 +127,7 @@ class Reader:
                 f"--trainer.max_steps={self.steps[config]}",
                 f"--trainer.val_check_interval={STEPS}",
                 "--trainer.limit_val_batches=1",
+                "--trainer.accelerator=cpu",
                 "--data.init_args.num_workers=0",
             ]
         return words + extra
@@ -135,6 +137,7 @@ class Reader:
 def clone(tmp_path, monkeypatch) -> None:
     """What lies in a clean clone that pages speak of."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # pages say what a CPU answers
     monkeypatch.setenv("OPENHERD_CACHE", str(tmp_path.with_name(f"{tmp_path.name}-cache")))
     Path("multimodal").mkdir()
     for name in ("multimodal/_tiny", "configs", "README.md"):
