@@ -1,5 +1,6 @@
 """Every YAML that ships parses, and builds the model that it should, without weights."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from language.checkpoint import save_llama
 from language.config import LLAMA_CONFIGS, LlamaConfig
 from language.model import Llama
 from multimodal.adapter_checkpoint import save_adapter
+from multimodal.data.measured import MAX_PHONES
 from multimodal.model import MultimodalLlama
 from multimodal.training.command import TrainingCLI, run
 from multimodal.training.config_files import CARRIED, config_names
 from multimodal.training.frozen_core import choose_trainable
 from multimodal.training.parts import build, config_of
 from speech.encoder import build_encoder
+from speech.prosody.model import ProsodyModel
 from vision.checkpoint import save_encoder
 from vision.encoder import ImageEncoder
 
@@ -111,6 +114,21 @@ def test_speech_is_pre_trained_as_the_paper_says():
     assert (best_rq.mask_probability, best_rq.mask_span) == (0.025, 32)
     with torch.device("meta"):
         assert count(build_encoder(module.encoder)) == pytest.approx(1.002e9, rel=3e-3)
+
+
+def test_prosody_is_trained_as_the_paper_says():
+    """Section 8.2: batch, rate, steps, warm-up, heads, size and the core's layer."""
+    config = parsed("speech/prosody-8b")
+    assert (config.trainer.max_steps, config.data.init_args.batch_size) == (1_000_000, 1024)
+    module = training("speech/prosody-8b")
+    assert module.optimizer_config.learning_rate == 9e-4
+    schedule = config.model.init_args.schedule
+    assert (schedule.shape, schedule.warmup_steps) == ("cosine", 3000)
+    assert (module.config.num_heads, module.config.dim) == (6, 864)
+    assert (module.core_layer, MAX_PHONES) == (16, 500)
+    with torch.device("meta"):
+        model = ProsodyModel(replace(module.config, core_dim=LLAMA_CONFIGS["3-8b"].dim))
+    assert model.layers[0].core is not None
 
 
 def test_video_has_its_stages():

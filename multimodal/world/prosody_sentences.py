@@ -152,9 +152,7 @@ def drawn(template: str, rng: random.Random, *, kind: str, part: str) -> Prosody
         if other:
             is_quoted ^= other == '"'
             if words:
-                last = words[-1]
-                after = (last.after if last.after != " " else "") + other
-                words[-1] = replace(last, after=after)
+                words[-1] = replace(words[-1], after=words[-1].after.strip() + other)
             else:
                 before += other
             continue

@@ -57,8 +57,15 @@ class MeasuredText:
         ]
         words = [[word.text, word.end, word.after, word.is_quoted] for word in self.words]
         phones = [[phone.symbol, phone.stress, phone.word] for phone in self.phones]
-        record = {"name": self.name, "text": self.text, "words": words, "phones": phones}
-        record |= {"measures": measures, "speaker": self.speaker, "style": self.style}
+        record = {
+            "name": self.name,
+            "text": self.text,
+            "words": words,
+            "phones": phones,
+            "measures": measures,
+            "speaker": self.speaker,
+            "style": self.style,
+        }
         return json.dumps(record, ensure_ascii=False)
 
     @classmethod
