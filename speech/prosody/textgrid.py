@@ -155,12 +155,12 @@ def _tiers(file: Path) -> dict[str, list[_Interval]]:
         for _ in range(_count(number())):
             kind, name = string(), string()
             number(), number()
-            width = 3 if kind == "IntervalTier" else 2
-            rows = [
-                [number() for _ in range(width - 1)] + [string()] for _ in range(_count(number()))
-            ]
+            size = _count(number())
             if kind == "IntervalTier":
-                tiers[name] = [_Interval(*row) for row in rows]
+                tiers[name] = [_Interval(number(), number(), string()) for _ in range(size)]
+                continue
+            for _ in range(size):  # a point and its label
+                number(), string()
     except StopIteration:
         raise InputError(file, "broken TextGrid: it ends too early") from None
     except ValueError as error:
