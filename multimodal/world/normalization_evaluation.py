@@ -17,8 +17,11 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from language.checkpoint import load_llama
 from language.tokenizer import load_tokenizer
+from multimodal.evaluation.intervals import interval
 from multimodal.world import written_sentences
 from multimodal.world.speaking import write_written
 from speech.embeddings import CoreEmbeddings
@@ -129,9 +132,12 @@ def summary(name: str, every: list[Measured]) -> dict[str, object]:
     for each in every:
         total, right = total + each.total, right + each.right
         wrong, rules = wrong + each.wrong_by_rule, rules + each.by_rule
+    sums = np.repeat([[1.0, 1.0], [0.0, 1.0]], [right.total(), (total - right).total()], axis=0)
+    low, high = interval(sums, lambda sums: sums[..., 0] / sums[..., 1], most=1.0)
     return {
         "name": name,
         "accuracy": statistics.mean(accuracies),
+        "interval": [100 * low, 100 * high],
         "accuracies": accuracies,
         "by context": {kind: 100 * right[kind] / total[kind] for kind in total},
         "errors by rule": {
@@ -147,10 +153,13 @@ def line(name: str, every: list[Measured]) -> str:
     assert isinstance(accuracies, list)
     contexts, errors = found["by context"], found["errors by rule"]
     assert isinstance(contexts, dict) and isinstance(errors, dict)
+    assert isinstance(found["interval"], list)
+    low, high = found["interval"]
     parts = ", ".join(f"{kind} {share:.1f} %" for kind, share in contexts.items())
     worst = ", ".join(f"{rule} {share:.1f} %" for rule, share in list(errors.items())[:8])
     return (
-        f"{name}: {found['accuracy']:.1f} % ({min(accuracies):.1f} to {max(accuracies):.1f})\n"
+        f"{name}: {found['accuracy']:.1f} % (95 %: {low:.1f} to {high:.1f}; "
+        f"seeds {', '.join(f'{each:.1f}' for each in accuracies)})\n"
         f"  right by what decides: {parts}\n  read wrong: {worst}"
     )
 

@@ -215,6 +215,8 @@ class Tagger(nn.Module):
         self.config = config
         dim, whole = config.dim, config.look_ahead is None
         self.words = nn.Embedding(config.num_word_rows + 1, dim, padding_idx=0)
+        # Small, so that a word that training never met is as good as none.
+        nn.init.normal_(self.words.weight[1:], std=0.02)
         self.characters = nn.Embedding(_ALPHABET, dim // 2, padding_idx=0)
         self.spelling = nn.Conv1d(dim // 2, dim, kernel_size=3, padding=1)
         self.length = nn.Linear(NUM_CHARACTERS, dim)
