@@ -10,7 +10,8 @@ a real core has read of kings and chapters long before anyone asks it to read th
 import random
 from typing import Literal
 
-WordSplit = Literal["train", "validation", "test"]
+WordSplit = Literal["train", "validation", "test", "all"]
+"""Parts of each class; "all" is every word, for text that nobody learns to read aloud from."""
 
 CLASSES: dict[str, tuple[str, ...]] = {
     "ruler": (
@@ -171,7 +172,7 @@ _HELD_OUT = 0.3  # of a class's words, half of them for validation
 def members(name: str, *, split: WordSplit) -> tuple[str, ...]:
     """The words of a class that the sentences of a split may draw."""
     words = CLASSES[name]
-    if name in SHARED:
+    if name in SHARED or split == "all":
         return words
     shuffled = sorted(words[_KEPT:])
     random.Random(f"lexicon {name}").shuffle(shuffled)

@@ -3,8 +3,9 @@
 A real core knows from its pre-training that Alaric is a king, that a locker has a number which
 nobody counts, that a hound is a dog. The speaking core learns as much of the words of
 :mod:`multimodal.world.lexicon`, held-out ones among them, from sentences that say what things are
-and do. They are text alone: nothing says how anything is read aloud, and no template of theirs is
-one of those that text normalization or prosody are trained or tested on.
+and do, and besides (:mod:`multimodal.world.speaking`) from the templates of training with all words
+in them. It is text alone: nothing says how anything is read aloud, and no test template is among
+it.
 """
 
 import random

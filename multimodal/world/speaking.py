@@ -19,7 +19,7 @@ from speech.normalization.data import spoken
 from speech.normalization.rules import language
 
 _SHARE_WRITTEN = 0.4
-"""Of the core's reading matter that is the text of training sentences, without their reading."""
+"""Of the core's reading matter that is text as training sentences have it, with all words."""
 _SHARE_TWO = 0.3
 """Of lines that hold two sentences."""
 _TOKENIZER_TEXTS = 40000
@@ -30,7 +30,7 @@ def core_texts(*, seed: int) -> Iterator[str]:
     """One to three sentences at a time, without end."""
     rng = random.Random(f"core {seed}")
     told = reading_matter.sentences(seed=seed)
-    written = written_sentences.sentences(split="train", seed=seed + 1)
+    written = written_sentences.sentences(split="train", seed=seed + 1, words="all")
     while True:
         drawn = [
             next(written).text if rng.random() < _SHARE_WRITTEN else next(told)

@@ -59,8 +59,16 @@ class WrittenSentence:
         return "".join(segment.text for segment in self.segments)
 
 
-def sentences(*, split: WordSplit, seed: int) -> Iterator[WrittenSentence]:
-    """Sentences of a split without end."""
+def sentences(
+    *, split: WordSplit, seed: int, words: WordSplit | None = None
+) -> Iterator[WrittenSentence]:
+    """Sentences without end.
+
+    Args:
+        split: whose templates are filled.
+        seed: of what is drawn.
+        words: whose words fill them; those of ``split`` by default.
+    """
     rng = random.Random(f"written {split} {seed}")
     kinds = list(SHARES)
     while True:
@@ -68,7 +76,7 @@ def sentences(*, split: WordSplit, seed: int) -> Iterator[WrittenSentence]:
         template = rng.choice(TEMPLATES[split][kind])
         while "*" in template:
             template = template.replace("*", rng.choice(PHRASES[split]), 1)
-        yield drawn(template, rng, split=split, kind=kind)
+        yield drawn(template, rng, split=words or split, kind=kind)
 
 
 def drawn(template: str, rng: random.Random, *, split: WordSplit, kind: str) -> WrittenSentence:
@@ -182,7 +190,7 @@ def _metal(rng: random.Random, split: WordSplit) -> list[Segment]:
 
 
 def _letters(rng: random.Random, split: WordSplit) -> list[Segment]:
-    if split != "train":
+    if split in ("validation", "test"):
         return [Segment(rng.choice(_ACRONYMS), "letters")]
     drawn = "".join(rng.choices("BCDFGHJKLMNPQRSTVWXZAEIU", k=rng.randint(2, 4)))
     drawn = "".join(f"{letter}." for letter in drawn[:2]) if rng.random() < 0.1 else drawn
