@@ -7,9 +7,9 @@ training sentence has. The paper asks listeners which of two they prefer; here w
 is compared with what was measured, of each phone: the mean absolute error of log duration, log F0
 and log power, and the correlation. In every case the model goes on from what it said itself.
 
-*Emphasis* is the chance that a word that is new is said higher than one that was given, in its
-stressed vowel and over the rest of its sentence, where 50 % is blind: of words that are given as
-they are repeated, and of those that are given by another name, which phones do not tell.
+*Emphasis* is the chance that the stressed vowel of a word that is new is said longer, higher and
+louder, all together and against the rest of its sentence, than that of one that was given; 50 % is
+blind. Some words are given as they are repeated, some by another name, which phones do not tell.
 
 `--only DIR` measures the model of a directory alone; `--plot FILE` draws a sentence of it.
 """
@@ -64,12 +64,12 @@ class Measured:
     [sentences, 3, 2]."""
     correlations: list[float]
     """Of each measure, over all phones."""
-    heights: dict[str, list[float]]
-    """Of words by reason (new, repeated, synonym), how high they are said."""
+    prominence: dict[str, list[float]]
+    """Of words by reason (new, repeated, synonym), how long, high and loud they are said."""
 
     def told(self, reason: str) -> float:
-        """Chance, in percent, that a new word is said higher than one given by ``reason``."""
-        new, given = np.array(self.heights["new"]), np.array(self.heights[reason])
+        """Chance, in percent, that a new word stands out more than one given by ``reason``."""
+        new, given = np.array(self.prominence["new"]), np.array(self.prominence[reason])
         above = (new[:, None] > given).mean() + 0.5 * (new[:, None] == given).mean()
         return 100 * float(above)
 
@@ -97,28 +97,29 @@ def said_of(
 def compare(spoken: Sequence[Spoken], said: Sequence[NDArray[np.float64]]) -> Measured:
     """Set what is said beside what was measured."""
     errors, pairs = [], []
-    heights: dict[str, list[float]] = {"new": [], "repeated": [], "synonym": []}
+    prominence: dict[str, list[float]] = {"new": [], "repeated": [], "synonym": []}
+    spreads = np.nanstd(np.concatenate([text.targets().numpy() for _, text in spoken]), axis=0)
     for (sentence, text), given in zip(spoken, said, strict=True):
         true = text.targets().double().numpy()
         difference = np.abs(given - true)
         known = np.isfinite(difference)  # a pitch is compared where both have one
         errors.append(np.stack([np.nansum(difference, axis=0), known.sum(axis=0)], axis=1))
         pairs.append(np.stack([given, true], axis=-1))
-        middle = np.nanmedian(given[:, 1])
+        standing_out = ((given - np.nanmedian(given, axis=0)) / spreads).sum(axis=1)
         for number, word in enumerate(sentence.words):
             vowels = [
-                given[index, 1]
+                standing_out[index]
                 for index, phone in enumerate(text.phones)
                 if phone.word == number and phone.stress == 2
             ]
             if word.reason and vowels and np.isfinite(vowels[0]):
-                heights[word.reason].append(float(vowels[0] - middle))
+                prominence[word.reason].append(float(vowels[0]))
     every = np.concatenate(pairs)
     correlations = []
     for index in range(len(NAMES)):
         both = every[:, index][np.isfinite(every[:, index]).all(axis=-1)]
         correlations.append(float(np.corrcoef(both[:, 0], both[:, 1])[0, 1]))
-    return Measured(np.array(errors, np.float64), correlations, heights)
+    return Measured(np.array(errors, np.float64), correlations, prominence)
 
 
 def train(name: str, core: str, look_ahead: str, *, seed: int, steps: int) -> Path:
@@ -149,16 +150,25 @@ def summary(name: str, every: Sequence[Measured]) -> dict[str, object]:
             "interval": [low, high],
             "correlation": statistics.mean(each.correlations[index] for each in every),
         }
-    for reason in ("repeated", "synonym"):
-        told = [each.told(reason) for each in every]
-        found[f"emphasis, {reason}"] = {"told": statistics.mean(told), "seeds": told}
-    return found
+    return found | _emphasis(every)
+
+
+def _emphasis(every: Sequence[Measured]) -> dict[str, object]:
+    told = {reason: [each.told(reason) for each in every] for reason in ("repeated", "synonym")}
+    return {
+        f"emphasis, {reason}": {"told": statistics.mean(shares), "seeds": shares}
+        for reason, shares in told.items()
+    }
+
+
+def _targets(texts: Sequence[MeasuredText]) -> list[NDArray[np.float64]]:
+    return [text.targets().double().numpy() for text in texts]
 
 
 def line(found: dict[str, object]) -> str:
     """A row of the table."""
     parts = []
-    for measure in NAMES:
+    for measure in [name for name in NAMES if name in found]:
         figures = found[measure]
         assert isinstance(figures, dict)
         low, high = figures["interval"]
@@ -173,7 +183,8 @@ def line(found: dict[str, object]) -> str:
         parts.append(
             f"emphasis over {reason} {figures['told']:.1f} % ({min(told):.1f} to {max(told):.1f})"
         )
-    return f"{found['name']} ({found['seeds']} seeds)\n  " + "\n  ".join(parts)
+    seeds = f" ({found['seeds']} seeds)" if "seeds" in found else ""
+    return f"{found['name']}{seeds}\n  " + "\n  ".join(parts)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -205,7 +216,7 @@ def main(words: Sequence[str] | None = None) -> None:
     def shown(found: dict[str, object]) -> None:
         print(json.dumps(found) if options.json else line(found), flush=True)
 
-    shown(summary("measured", [compare(spoken, [t.targets().double().numpy() for t in texts])]))
+    shown({"name": "what was measured"} | _emphasis([compare(spoken, _targets(texts))]))
     kinds = KINDS if options.only is None else {str(options.only): (None, "")}
     for name, (source, look_ahead) in kinds.items():
         every = []

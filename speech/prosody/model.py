@@ -33,7 +33,9 @@ NOBODY = 1 << 30
 _FAR = 64
 """Distance in phones from which on all are alike to attention."""
 _SPOKEN_OF = 5.0
-"""What attention adds at first to the phone that a step speaks of."""
+"""What attention adds at first to the phone, and the word, that a step speaks of."""
+_WORD_PHONES = 4
+"""How far from its word's begin most phones are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,10 +201,21 @@ class ProsodyLayer(nn.Module):
             nn.Linear(dim, config.ffn_dim), nn.GELU(), nn.Linear(config.ffn_dim, dim)
         )
         self.dropout = nn.Dropout(config.dropout)
-        if config.look_ahead is not None and config.look_ahead <= _FAR:
-            # What a step speaks of was read long before: training need not search for it.
-            with torch.no_grad():
-                self.linguistic.distance.weight[_FAR - config.look_ahead] = _SPOKEN_OF
+        self._start_at_what_is_spoken_of(config)
+
+    def _start_at_what_is_spoken_of(self, config: ProsodyConfig) -> None:
+        """A step speaks of what it read long before: training need not search for it.
+
+        Of the core, half of the heads start at the word that is spoken of, so that the others can
+        compare it with what stood before.
+        """
+        place = _FAR - min(config.look_ahead or 0, _FAR - _WORD_PHONES)
+        with torch.no_grad():
+            if config.look_ahead is not None:
+                self.linguistic.distance.weight[place] = _SPOKEN_OF
+            if self.core is not None:
+                of_word = slice(place - _WORD_PHONES, place + 1)
+                self.core.distance.weight[of_word, : config.num_heads // 2] = _SPOKEN_OF
 
 
 class ProsodyModel(nn.Module):
