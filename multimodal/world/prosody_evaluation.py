@@ -198,7 +198,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--layer", type=int, default=3)
     parser.add_argument("--number", type=int, default=300, help="test sentences")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=1400)
     parser.add_argument("--only", type=Path, help="a model's directory")
     parser.add_argument("--plot", type=Path, help="PNG of the first test sentence")
     parser.add_argument("--json", action="store_true")
