@@ -12,7 +12,7 @@ from speech.prosody.corpus import MeasuredText
 SAID, TRUE = (214, 86, 32), (60, 90, 160)
 _INK, _GRID = (40, 40, 40), (225, 225, 225)
 _PANELS = ("duration, ms", "F0, Hz", "power, dB")
-_LEFT, _TOP, _HEIGHT, _GAP, _SLOT = 90, 40, 130, 26, 30
+_LEFT, _TOP, _HEIGHT, _GAP, _SLOT = 130, 40, 130, 26, 30
 """Pixels: of the margins, of a panel, between panels, and of a phone's place."""
 
 
@@ -34,7 +34,7 @@ def draw(text: MeasuredText, said: NDArray[np.float64], file: Path) -> None:
     width = _LEFT + _SLOT * len(text.phones) + 20
     height = _TOP + 3 * (_HEIGHT + _GAP) + 50
     image = Image.new("RGB", (width, height), "white")
-    pen, font = ImageDraw.Draw(image), ImageFont.load_default(13)
+    pen, font = ImageDraw.Draw(image), _font()
     pen.text((_LEFT, 10), "measured", fill=TRUE, font=font)
     pen.text((_LEFT + 90, 10), "said by the model", fill=SAID, font=font)
     for panel, name in enumerate(_PANELS):
@@ -47,6 +47,14 @@ def draw(text: MeasuredText, said: NDArray[np.float64], file: Path) -> None:
         image.save(file, format="PNG")
     except OSError as error:
         raise InputError(file, f"cannot be written ({error})") from None
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """One that has IPA, if the system has it; else boxes stand for what Pillow's own lacks."""
+    try:
+        return ImageFont.truetype("DejaVuSans.ttf", 13)
+    except OSError:
+        return ImageFont.load_default(13)
 
 
 def _in_units(values: NDArray[np.float64], panel: int) -> NDArray[np.float64]:
