@@ -44,6 +44,11 @@ class Word:
     """Punctuation that follows it."""
     is_quoted: bool = False
 
+    @property
+    def sounded(self) -> str:
+        """As espeak-ng is to read it, which would spell a word of capitals."""
+        return self.text.lower() if len(self.text) > 1 else self.text
+
 
 @dataclass(frozen=True)
 class ProsodyPhone:
@@ -109,7 +114,7 @@ class EspeakLexicon:
         Raises:
             InputError: the extra is not installed, or there is no such voice.
         """
-        text = " ".join(word.text for word in words)
+        text = " ".join(word.sounded for word in words)
         said = synthesise(text, self.voice)
         starts, at = [], 0
         for word in words:

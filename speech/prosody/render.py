@@ -64,7 +64,7 @@ class EspeakSynthesizer:
             raise ValueError(
                 f"want measures [{len(phones)}, 3], not {[*measures.shape]}: a row for each phone"
             )
-        said = synthesise(" ".join(word.text for word in words), self.voice)
+        said = synthesise(" ".join(word.sounded for word in words), self.voice)
         assert said.rate == self.rate
         if not phones or not said.phones:
             return np.zeros(0, np.float32), said.rate

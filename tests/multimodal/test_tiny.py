@@ -10,7 +10,7 @@ from multimodal.locations import TINY
 
 SAMPLES = TINY / "samples"
 SCENES = json.loads((SAMPLES / "scenes.json").read_text())
-MOST_BYTES = 14_000_000
+MOST_BYTES = 20_000_000
 
 
 @pytest.fixture(scope="module")
