@@ -21,6 +21,7 @@ import soundfile
 from PIL import Image
 
 import multimodal.locations
+import multimodal.speaking
 from language.checkpoint import save_llama
 from multimodal.adapter_checkpoint import save_adapter
 from multimodal.checkpoint import load_model, save_model
@@ -77,6 +78,7 @@ def folder(tmp_path, model_directory, monkeypatch) -> None:
     """photo.jpg, folder/, clips, frames/, talk.flac, recordings/, models under path/to/."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(multimodal.locations, "TINY", model_directory)
+    monkeypatch.setattr(multimodal.speaking, "SHIPPED", SHIPPED / "speaker")
     for name in ("photo.jpg", "folder/other.png"):
         Path(name).parent.mkdir(exist_ok=True)
         noise = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
