@@ -147,7 +147,8 @@ def clone(tmp_path, monkeypatch) -> None:
 def followed(page: Path, monkeypatch: pytest.MonkeyPatch, *, is_quick: bool) -> None:
     if page.name in PREPARED:
         PREPARED[page.name].prepare()
-    Reader(page, monkeypatch, is_quick=is_quick).follow()
+    with torch.enable_grad():  # a page may turn gradients off, for itself alone
+        Reader(page, monkeypatch, is_quick=is_quick).follow()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.stem}")
