@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from multimodal.locations import TINY
-from speech.speaker import Speaker, load_speaker, open_wav
+from speech.speaker import Speaker, WavFile, load_speaker
 
 SHIPPED = TINY / "speaker"
 """The speaker that ships with the package."""
@@ -34,7 +34,7 @@ def spoken_along(pieces: Iterable[str], speaker: Speaker, file: str | Path) -> I
     Raises:
         InputError: the file cannot be written.
     """
-    with open_wav(file, rate=speaker.synthesizer.rate) as out:
+    with WavFile(file, rate=speaker.synthesizer.rate) as out:
         speech = speaker.begin()
         for piece in pieces:
             yield piece

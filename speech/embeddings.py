@@ -13,14 +13,16 @@ of the whole.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from language.cache import KeyValueCache
 from language.chat import encode_dialog
+from language.checkpoint import load_llama
 from language.model import Llama
-from language.tokenizer import Tokenizer
+from language.tokenizer import Tokenizer, load_tokenizer
 
 MAX_CONTEXT = 1024
 """Most tokens that the core looks back on; a longer text begins anew, where a word does."""
@@ -59,6 +61,24 @@ class CoreEmbeddings:
         self.max_context = min(max_context, core.config.max_positions)
         if self.max_context <= len(self.prompt):
             raise ValueError(f"max_context must be above the {len(self.prompt)} of the prompt")
+
+    @classmethod
+    def of(
+        cls, directory: Path, *, layer: int, dtype: torch.dtype | None = torch.float32
+    ) -> "CoreEmbeddings":
+        """Those of the core in a directory, of which nothing trains.
+
+        Args:
+            directory: of the core.
+            layer: after which they are taken.
+            dtype: of the core's weights; None keeps the type that they are stored in.
+
+        Raises:
+            InputError: the directory is broken.
+            ValueError: the core has not so many blocks.
+        """
+        core = load_llama(directory, dtype=dtype).requires_grad_(False)
+        return cls(core, load_tokenizer(directory), layer=layer)
 
     @property
     def dim(self) -> int:

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import soundfile
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from language.checkpoint import load_llama
 from language.directories import whole
 from language.errors import InputError
-from language.tokenizer import load_tokenizer
 from language.weights import read_json, write_json
 from speech.embeddings import CoreEmbeddings, EmbeddedText
 from speech.normalization.checkpoint import load_tagger
@@ -144,23 +143,43 @@ class Speaker:
             raise InputError("text", "holds nothing that could be said")
         sound = np.concatenate(samples)
         if file is not None:
-            with open_wav(file, rate=self.synthesizer.rate) as out:
+            with WavFile(file, rate=self.synthesizer.rate) as out:
                 out.write(sound)
         return sound
 
 
-def open_wav(file: Path | str, *, rate: int):  # type: ignore[no-untyped-def]  # noqa: ANN201
-    """A WAV file to be written, mono, 16 bits.
+class WavFile:
+    """A WAV file, mono, 16 bits, which is opened when there is sound for it and not before.
 
-    Raises:
-        InputError: it cannot be.
+    So a text that cannot be spoken, or an answer that fails, replaces nothing.
     """
-    import soundfile
 
-    try:
-        return soundfile.SoundFile(str(file), "w", rate, 1, subtype="PCM_16", format="WAV")
-    except (OSError, soundfile.SoundFileError) as error:
-        raise InputError(file, f"cannot be written: {error}") from None
+    def __init__(self, file: Path | str, *, rate: int) -> None:
+        """Sound at ``rate`` Hz is to go to ``file``."""
+        self._file, self._rate = file, rate
+        self._out: soundfile.SoundFile | None = None
+
+    def write(self, samples: NDArray[np.float32]) -> None:
+        """Add samples.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        try:
+            if self._out is None:
+                self._out = soundfile.SoundFile(
+                    str(self._file), "w", self._rate, 1, subtype="PCM_16", format="WAV"
+                )
+            self._out.write(samples)
+        except (OSError, soundfile.SoundFileError) as error:
+            raise InputError(self._file, f"cannot be written: {error}") from None
+
+    def __enter__(self) -> "WavFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._out is not None:
+            self._out.close()
 
 
 class Speech:
@@ -258,11 +277,7 @@ def load_speaker(directory: Path | str, *, voice: str | None = None) -> Speaker:
     prosody = load_prosody(directory / "prosody")
     voice = voice or str(config.get("voice", "en-us"))
     try:
-        embeddings = CoreEmbeddings(
-            load_llama(core, dtype=torch.float32),
-            load_tokenizer(core),
-            layer=int(config.get("core_layer", 0)),
-        )
+        embeddings = CoreEmbeddings.of(core, layer=int(config.get("core_layer", 0)))
         sees = tagger.config.core_dim is not None
         normalizer = Normalizer(tagger, rules, embeddings if sees else None)
         return Speaker(

@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,17 +46,14 @@ def main(words: Sequence[str]) -> int:
         raise InputError("text", f"longer than {MAX_CHARACTERS:,} characters")
 
     from multimodal.speaking import open_speaker
-    from speech.speaker import Phrase, open_wav
+    from speech.speaker import Phrase, WavFile
 
     speaker = open_speaker(options.speaker, voice=options.voice)
     begun, first, phrases = time.perf_counter(), None, list[Phrase]()
-    with ExitStack() as stack:
-        out = None
+    sound = WavFile(options.out, rate=speaker.synthesizer.rate) if options.out else nullcontext()
+    with sound as out:
         for phrase in speaker.stream([text]):
-            if first is None:  # only now, so that nothing is replaced by nothing
-                first = time.perf_counter() - begun
-                if options.out:
-                    out = stack.enter_context(open_wav(options.out, rate=phrase.rate))
+            first = first or time.perf_counter() - begun
             for span in phrase.spans:
                 if span.remark:
                     complain(f"{span.written!r}: {span.remark}")

@@ -19,8 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-from language.checkpoint import load_llama
-from language.tokenizer import load_tokenizer
 from multimodal.evaluation.intervals import interval
 from multimodal.world import written_sentences
 from multimodal.world.speaking import write_written
@@ -105,9 +103,7 @@ def main() -> None:
     parser.add_argument("--only", type=Path, help="a tagger's directory")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    core = CoreEmbeddings(
-        load_llama(options.core), load_tokenizer(options.core), layer=options.layer
-    )
+    core = CoreEmbeddings.of(options.core, layer=options.layer)
     if options.only is None and not (DATA / "written-train.tsv").exists():
         write_written(DATA / "written-train.tsv", split="train", number=55_000, seed=0)
         write_written(DATA / "written-validation.tsv", split="validation", number=500, seed=0)

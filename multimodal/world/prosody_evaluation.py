@@ -25,11 +25,8 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from language.checkpoint import load_llama
-from language.tokenizer import load_tokenizer
 from multimodal.evaluation.intervals import interval
 from multimodal.world import prosody_corpus
 from multimodal.world.prosody_corpus import recordings
@@ -203,11 +200,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--plot", type=Path, help="PNG of the first test sentence")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(words)
-    core = CoreEmbeddings(
-        load_llama(options.core, dtype=torch.float32),
-        load_tokenizer(options.core),
-        layer=options.layer,
-    )
+    core = CoreEmbeddings.of(options.core, layer=options.layer)
     spoken = test_sentences(options.number)
     texts = [text for _, text in spoken]
     if options.only is None and not (DATA / "prosody-validation.jsonl").exists():

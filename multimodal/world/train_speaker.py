@@ -72,15 +72,16 @@ def main() -> None:
     options = parser.parse_args()
     make_data(seed=options.seed)
     run((CORE, NORMALIZATION, PROSODY))
-    exports = {name: RUNS / stage / "export" for name, stage in _STAGES.items()}
-    join(SPEAKER, **exports)
+    join(
+        SPEAKER,
+        core=RUNS / CORE / "export",
+        normalization=RUNS / NORMALIZATION / "export",
+        prosody=RUNS / PROSODY / "export",
+    )
     if options.out is not None:
         shutil.copytree(SPEAKER, options.out, dirs_exist_ok=True)
     for figures in ("normalization_evaluation", "prosody_evaluation"):
         print(f"python -m multimodal.world.{figures}")
-
-
-_STAGES = {"core": CORE, "normalization": NORMALIZATION, "prosody": PROSODY}
 
 
 if __name__ == "__main__":

@@ -13,11 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from language.checkpoint import load_llama
 from language.flops import Work
 from language.next_token import NextTokenTraining, next_token_loss
 from language.optimization import AdamWConfig, ScheduleConfig
-from language.tokenizer import load_tokenizer
 from speech.embeddings import CoreEmbeddings
 from speech.normalization.checkpoint import save_tagger
 from speech.normalization.data import LabelledText
@@ -131,9 +129,8 @@ class NormalizationTraining(NextTokenTraining):
         self.embeddings: CoreEmbeddings | None = None
         if self.core_directory is not None:
             directory = Path(self.core_directory)
-            self.core = load_llama(directory).requires_grad_(False)
-            tokenizer = load_tokenizer(directory)
-            self.embeddings = CoreEmbeddings(self.core, tokenizer, layer=self.core_layer)
+            self.embeddings = CoreEmbeddings.of(directory, layer=self.core_layer, dtype=None)
+            self.core = self.embeddings.core  # a submodule, so that it goes where the model goes
         core_dim = None if self.embeddings is None else self.embeddings.dim
         self.model = Tagger(
             TaggerConfig(labels=self.rules.labels, core_dim=core_dim, **self.sizes)

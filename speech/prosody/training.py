@@ -19,11 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from language.checkpoint import load_llama
 from language.flops import Work
 from language.next_token import NextTokenTraining
 from language.optimization import AdamWConfig, ScheduleConfig
-from language.tokenizer import load_tokenizer
 from speech.embeddings import CoreEmbeddings
 from speech.prosody.checkpoint import save_prosody
 from speech.prosody.corpus import MeasuredText
@@ -188,9 +186,8 @@ class ProsodyTraining(NextTokenTraining):
         self.embeddings: CoreEmbeddings | None = None
         if self.core_directory is not None:
             directory = Path(self.core_directory)
-            self.core = load_llama(directory).requires_grad_(False)
-            tokenizer = load_tokenizer(directory)
-            self.embeddings = CoreEmbeddings(self.core, tokenizer, layer=self.core_layer)
+            self.embeddings = CoreEmbeddings.of(directory, layer=self.core_layer, dtype=None)
+            self.core = self.embeddings.core  # a submodule, so that it goes where the model goes
         core_dim = None if self.embeddings is None else self.embeddings.dim
         self.model = ProsodyModel(replace(self.config, core_dim=core_dim)).train()
 

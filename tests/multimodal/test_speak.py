@@ -145,6 +145,12 @@ def test_an_answer_is_spoken(speaker_directory, tmp_path, monkeypatch, capsys):
     assert main([*words, "--speak", str(target)]) == 0
     assert capsys.readouterr().out.strip()
     assert soundfile.info(target).frames > 0
+    before = target.read_bytes()
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    broken = ["ask", str(tmp_path / "broken.png"), "What is this?", "--device", "cpu"]
+    assert main([*broken, "--speak", str(target)]) == 2
+    assert target.read_bytes() == before
+    capsys.readouterr()
     for bad, fault in (("answer.mp3", "writes WAV"), ("nowhere/a.wav", "folder does not exist")):
         assert main([*words, "--speak", str(tmp_path / bad)]) == 2
         assert fault in capsys.readouterr().err
