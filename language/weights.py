@@ -70,6 +70,24 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
+def read_format(file: Path, *, name: str, version: int, what: str) -> dict[str, Any]:
+    """The config of a directory of this project's own, which says its format.
+
+    Args:
+        file: ``config.json``.
+        name: of the format.
+        version: of the format.
+        what: the directory should hold, for whoever gave another.
+
+    Raises:
+        InputError: it is unreadable, or of another format.
+    """
+    data = read_json(file)
+    if data.get("format") != name or data.get("version") != version:
+        raise InputError(file, f"no {what}: its format is not {name!r}, version {version}")
+    return data
+
+
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write an object as indented JSON."""
     path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

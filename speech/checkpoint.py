@@ -16,6 +16,7 @@ from language.weights import (
     check_depth,
     fill,
     open_safetensors,
+    read_format,
     read_json,
     renamed,
     write_json,
@@ -57,10 +58,7 @@ def open_encoder(directory: Path | str) -> tuple[SpeechEncoderConfig, dict[str, 
     data = read_json(file)
     if "format" not in data and "model_type" in data:
         return open_backbone(directory)
-    if data.get("format") != FORMAT or data.get("version") != VERSION:
-        raise InputError(
-            file, f"no speech encoder: its format is not {FORMAT!r}, version {VERSION}"
-        )
+    data = read_format(file, name=FORMAT, version=VERSION, what="speech encoder")
     try:
         config = config_from_dict(SpeechEncoderConfig, data.get("speech_encoder", {}))
     except (TypeError, ValueError, AttributeError) as error:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from language.directories import whole
 from language.errors import InputError
-from language.weights import read_json, write_json
+from language.weights import read_format, write_json
 from speech.embeddings import CoreEmbeddings, EmbeddedText
 from speech.normalization.checkpoint import load_tagger
 from speech.normalization.normalizer import Normalizer, Spoken
@@ -269,9 +269,7 @@ def load_speaker(directory: Path | str, *, voice: str | None = None) -> Speaker:
 
     directory = whole(Path(directory))
     file = directory / "config.json"
-    config = read_json(file)
-    if config.get("format") != FORMAT or config.get("version") != VERSION:
-        raise InputError(file, f"no speaker: its format is not {FORMAT!r}, version {VERSION}")
+    config = read_format(file, name=FORMAT, version=VERSION, what="speaker")
     core = directory / str(config.get("core", "core"))
     tagger, rules = load_tagger(directory / "normalization")
     prosody = load_prosody(directory / "prosody")

@@ -10,7 +10,7 @@ from language.errors import InputError
 from language.weights import (
     fill,
     open_safetensors,
-    read_json,
+    read_format,
     renamed,
     write_json,
     write_safetensors,
@@ -46,9 +46,7 @@ def load_tagger(directory: Path | str) -> tuple[Tagger, Language]:
     """
     directory = whole(Path(directory))
     file = directory / "config.json"
-    data = read_json(file)
-    if data.get("format") != FORMAT or data.get("version") != VERSION:
-        raise InputError(file, f"no tagger: its format is not {FORMAT!r}, version {VERSION}")
+    data = read_format(file, name=FORMAT, version=VERSION, what="tagger")
     try:
         config = config_from_dict(TaggerConfig, data.get("tagger", {}))
         rules = language(str(data.get("language")))

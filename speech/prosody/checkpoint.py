@@ -11,7 +11,7 @@ from language.weights import (
     check_depth,
     fill,
     open_safetensors,
-    read_json,
+    read_format,
     renamed,
     write_json,
     write_safetensors,
@@ -41,9 +41,7 @@ def load_prosody(directory: Path | str) -> ProsodyModel:
     """
     directory = whole(Path(directory))
     file = directory / "config.json"
-    data = read_json(file)
-    if data.get("format") != FORMAT or data.get("version") != VERSION:
-        raise InputError(file, f"no prosody model: its format is not {FORMAT!r}, version {VERSION}")
+    data = read_format(file, name=FORMAT, version=VERSION, what="prosody model")
     try:
         config = config_from_dict(ProsodyConfig, data.get("prosody", {}))
     except (TypeError, ValueError, AttributeError) as error:
