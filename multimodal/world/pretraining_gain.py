@@ -3,8 +3,8 @@
 `python -m multimodal.world.pretraining_gain` fine-tunes the tiny speech parts by the warm-up's CTC
 on a few labelled minutes, from the pre-trained encoder and from random weights, at equal updates
 and from several seeds, and writes the course of the error on held-out sentences as a table and as
-a picture. It wants `runs/speech/pretrain-tiny` and `runs/language/pretrain-tiny`, which
-`make train-tiny` leaves.
+a picture. It wants `runs/language/pretrain-tiny` and the data, which `make train-tiny` leaves, and
+pre-trains the encoder itself, for as long as `--pretraining` says.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import csv
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -21,7 +21,8 @@ from PIL import Image, ImageDraw
 
 from multimodal.world.utterances import write_utterances
 
-STARTS = {"random": "tiny", "BEST-RQ": "runs/speech/pretrain-tiny/export"}
+RUNS = Path("runs/speech/pretraining-gain")
+STARTS = ("random", "BEST-RQ")
 COLOURS = {"random": (190, 60, 50), "BEST-RQ": (40, 90, 190)}
 METRIC = "val/token_errors"
 _DATA_SEED = 1  # other sentences and voices than those of the pre-training
@@ -38,39 +39,57 @@ class Curve:
     errors: tuple[float, ...]
 
 
-def run(start: str, seed: int, *, labelled: Path, steps: int, folder: Path) -> Curve:
-    """Fine-tune once.
+def fit(config: str, root: Path, settings: Mapping[str, object]) -> None:
+    """Train by a config into ``root``, unless that is done; go on where it was stopped.
 
     Raises:
         SystemExit: the training failed.
     """
+    if (done := root / ".done").exists():
+        return
+    settings = {
+        "trainer.default_root_dir": root,
+        "trainer.devices": 1,
+        "data.init_args.num_workers": 1,
+        **settings,
+    }
+    words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    command = [sys.executable, "-m", "multimodal.cli", "fit", "--resume", "--config", config]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    if status := subprocess.call([*command, *words], env=environment):
+        raise SystemExit(status)
+    done.touch()
+
+
+def pretrained(steps: int) -> Path:
+    """An encoder after so many steps of BEST-RQ."""
+    root = RUNS / f"pretrained-{steps}"
+    interval = max(1, steps // 4)
+    settings = {
+        "trainer.max_steps": steps,
+        "trainer.val_check_interval": interval,
+        "model.init_args.optimizer.orthogonal": '["encoder.*weight"]',  # learns faster
+        "model.init_args.optimizer.learning_rate": 2e-3,
+    }
+    fit("speech/pretrain-tiny.yaml", root, settings)
+    return root / "export"
+
+
+def run(encoder: Path | None, seed: int, *, labelled: Path, steps: int, folder: Path) -> Curve:
+    """Fine-tune once, from an encoder or from random weights."""
+    start = STARTS[encoder is not None]
     root = folder / f"{start}-{seed}"
-    metrics = root / "metrics.csv"
-    if not (root / "export").exists():
-        fit = [
-            sys.executable,
-            "-m",
-            "multimodal.cli",
-            "fit",
-            "--config",
-            "speech/warm-up-tiny.yaml",
-        ]
-        settings = {
-            "seed_everything": seed,
-            "trainer.default_root_dir": root,
-            "trainer.max_steps": steps,
-            "trainer.val_check_interval": max(1, steps // 8),
-            "model.init_args.parts.speech_encoder": STARTS[start],
-            "model.init_args.compare_recordings": "false",
-            "data.init_args.train": f'[{{"path": "{labelled}"}}]',
-            "data.init_args.seed": seed,
-            "data.init_args.num_workers": 1,
-        }
-        words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-        if status := subprocess.call([*fit, *words], env=environment):
-            raise SystemExit(status)
-    with metrics.open(encoding="utf-8") as file:
+    settings = {
+        "seed_everything": seed,
+        "trainer.max_steps": steps,
+        "trainer.val_check_interval": max(1, steps // 8),
+        "model.init_args.parts.speech_encoder": encoder or "tiny",
+        "model.init_args.compare_recordings": "false",
+        "data.init_args.train": f'[{{"path": "{labelled}"}}]',
+        "data.init_args.seed": seed,
+    }
+    fit("speech/warm-up-tiny.yaml", root, settings)
+    with (root / "metrics.csv").open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row.get(METRIC)]
     return Curve(
         start=start,
@@ -127,16 +146,17 @@ def main() -> None:
     parser.add_argument("--labelled", type=int, default=500, help="labelled recordings")
     parser.add_argument("--steps", type=int, default=320, help="updates of each run")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("runs/speech/pretraining-gain"))
+    parser.add_argument("--pretraining", type=int, default=3000, help="steps of BEST-RQ")
     options = parser.parse_args()
-    folder = options.out / f"{options.labelled}-labelled"
+    folder = RUNS / f"{options.labelled}-labelled-{options.steps}-{options.pretraining}"
     data = Path("data/tiny/few") / str(options.labelled)
     if not data.exists():
         write_utterances(data, split="train", number=options.labelled, seed=_DATA_SEED)
+    starts = (None, pretrained(options.pretraining))
     curves = [
         run(start, seed, labelled=data, steps=options.steps, folder=folder)
         for seed in range(options.seeds)
-        for start in STARTS
+        for start in starts
     ]
     plot(curves).save(folder / "curves.png")
     (folder / "table.md").write_text(table(curves) + "\n", encoding="utf-8")
