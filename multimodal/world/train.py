@@ -48,7 +48,7 @@ _NUMBERS: dict[Content, int] = {
     "strangers": 60_000,
 }
 _NUM_UTTERANCES = 24_000
-_NUM_CLIPS = {False: 8_000, True: 3_000}
+_NUM_CLIPS = {False: 8_000, True: 8_000}
 """Of clips in which nobody speaks, and in which somebody does."""
 _NUM_VALIDATION = 500
 
