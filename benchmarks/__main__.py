@@ -20,6 +20,7 @@ NAMES = (
     "video_step",
     "serving",
     "evaluation",
+    "first_sound",
 )
 
 

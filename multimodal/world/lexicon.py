@@ -108,10 +108,14 @@ CLASSES: dict[str, tuple[str, ...]] = {
         *("book", "letter", "story", "poem", "report", "novel", "article", "newspaper", "essay"),
         *("diary", "speech", "contract", "menu", "map", "script", "message", "manual"),
     ),
-    "colour": ("red", "blue", "green", "yellow", "black", "white", "brown", "purple", "orange"),
+    "colour": (
+        *("red", "blue", "green", "yellow", "black", "white", "brown", "purple", "orange", "grey"),
+        *("pink", "golden", "silver", "violet", "beige"),
+    ),
     "animal": (
         *("dog", "cat", "horse", "cow", "sheep", "bird", "fish", "rabbit", "lion", "wolf"),
-        *("mouse", "duck", "goat", "pig", "snake"),
+        *("mouse", "duck", "goat", "pig", "snake", "monkey", "frog", "crow", "turtle", "whale"),
+        *("camel", "zebra", "fox", "deer", "spider", "parrot", "lizard", "owl"),
     ),
     "food": (
         *("bread", "cheese", "soup", "rice", "salad", "cake", "fruit", "meat", "honey", "butter"),
@@ -119,7 +123,9 @@ CLASSES: dict[str, tuple[str, ...]] = {
     ),
     "thing": (
         *("car", "house", "boat", "chair", "lamp", "coat", "bag", "cup", "door", "box", "hat"),
-        *("bottle", "clock", "shirt", "bike"),
+        *("bottle", "clock", "shirt", "bike", "spoon", "camera", "piano", "drum", "flag", "tent"),
+        *("wheel", "basket", "mirror", "pillow", "kettle", "brush", "umbrella", "statue", "guitar"),
+        *("hammer", "needle", "helmet", "balloon", "pencil"),
     ),
     "place": (
         *("garden", "kitchen", "market", "school", "park", "river", "station", "office", "church"),
@@ -140,6 +146,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
             "strange",
         ),
         *("famous", "little", "whole", "first", "last", "simple", "curious", "broken", "beautiful"),
+        *("cheap", "clean", "dirty", "narrow", "shiny", "wooden", "tiny", "lovely", "gloomy"),
     ),
 }
 """Words by class."""
@@ -160,8 +167,51 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "stone": ("rock", "pebble"),
     "bread": ("loaf", "toast"),
     "forest": ("woods", "grove"),
+    "thief": ("robber", "burglar"),
+    "cook": ("chef", "baker"),
+    "farmer": ("peasant", "grower"),
+    "actor": ("performer", "player"),
+    "writer": ("author", "novelist"),
+    "boss": ("manager", "chief"),
+    "soldier": ("fighter", "trooper"),
+    "baby": ("infant", "newborn"),
+    "hill": ("mountain", "peak"),
+    "lake": ("pond", "pool"),
+    "shop": ("store", "boutique"),
+    "hotel": ("inn", "hostel"),
+    "prison": ("jail", "dungeon"),
+    "painting": ("picture", "drawing"),
+    "gift": ("souvenir", "token"),
+    "sofa": ("couch", "settee"),
+    "carpet": ("rug", "mat"),
+    "cup": ("mug", "beaker"),
+    "knife": ("blade", "dagger"),
+    "rope": ("cord", "cable"),
+    "film": ("movie", "feature"),
+    "plane": ("aircraft", "jet"),
+    "insect": ("bug", "beetle"),
+    "pig": ("hog", "swine"),
+    "rabbit": ("bunny", "hare"),
+    "shirt": ("blouse", "top"),
+    "hat": ("cap", "bonnet"),
+    "flower": ("blossom", "bloom"),
+    "tale": ("fable", "legend"),
+    "battle": ("fight", "combat"),
+    "lamp": ("lantern", "light"),
+    "chair": ("seat", "stool"),
 }
 """Words and what else the same thing is called."""
+
+
+def _unlike() -> tuple[tuple[str, ...], ...]:
+    sets = tuple((word, *others) for word, others in SYNONYMS.items())
+    named = {word for names in sets for word in names}
+    alone = [word for name in ("animal", "thing") for word in CLASSES[name] if word not in named]
+    return (*sets, *((word,) for word in alone))
+
+
+NOUNS = _unlike()
+"""What can be spoken of twice: each thing's names, of which it may have one alone."""
 
 SHARED = ("city", "colour", "animal", "food", "thing", "place", "adjective", "given", "task")
 """Classes that no reading hangs on: all splits draw from the whole of them."""

@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -101,13 +102,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--only", type=Path, help="a tagger's directory")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
     core = CoreEmbeddings.of(options.core, layer=options.layer)
     if options.only is None and not (DATA / "written-train.tsv").exists():
         write_written(DATA / "written-train.tsv", split="train", number=55_000, seed=0)
         write_written(DATA / "written-validation.tsv", split="validation", number=500, seed=0)
     kinds = KINDS if options.only is None else {str(options.only): (None, "3")}
+    found = []
     for name, (source, look_ahead) in kinds.items():
         every = []
         for seed in range(1, 1 + (options.seeds if options.only is None else 1)):
@@ -117,13 +119,16 @@ def main() -> None:
             tagger, rules = load_tagger(directory)
             normalizer = Normalizer(tagger, rules, None if tagger.config.core_dim is None else core)
             every.append(measure(normalizer, number=options.number, seed=seed))
-        print(json.dumps(summary(name, every)) if options.json else line(name, every), flush=True)
-    if options.only is None and not options.json:
+        found.append(summary(name, every))
+        print(line(found[-1]), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps({"models": found}, indent=1) + "\n")
+    if options.only is None:
         print("the paper, on data of its own: " + ", ".join(f"{each} %" for each in PUBLISHED))
 
 
 def summary(name: str, every: list[Measured]) -> dict[str, object]:
-    """Figures of taggers of one kind."""
+    """Figures of taggers of one kind, in percent."""
     accuracies = [each.accuracy for each in every]
     total, right = Counter[str](), Counter[str]()
     wrong, rules = Counter[str](), Counter[str]()
@@ -134,6 +139,7 @@ def summary(name: str, every: list[Measured]) -> dict[str, object]:
     low, high = interval(sums, lambda sums: sums[..., 0] / sums[..., 1], most=1.0)
     return {
         "name": name,
+        "sentences": total.total(),
         "accuracy": statistics.mean(accuracies),
         "interval": [100 * low, 100 * high],
         "accuracies": accuracies,
@@ -144,9 +150,8 @@ def summary(name: str, every: list[Measured]) -> dict[str, object]:
     }
 
 
-def line(name: str, every: list[Measured]) -> str:
+def line(found: Mapping[str, object]) -> str:
     """A row of the table, and what was read wrong."""
-    found = summary(name, every)
     accuracies = found["accuracies"]
     assert isinstance(accuracies, list)
     contexts, errors = found["by context"], found["errors by rule"]
@@ -156,7 +161,7 @@ def line(name: str, every: list[Measured]) -> str:
     parts = ", ".join(f"{kind} {share:.1f} %" for kind, share in contexts.items())
     worst = ", ".join(f"{rule} {share:.1f} %" for rule, share in list(errors.items())[:8])
     return (
-        f"{name}: {found['accuracy']:.1f} % (95 %: {low:.1f} to {high:.1f}; "
+        f"{found['name']}: {found['accuracy']:.1f} % (95 %: {low:.1f} to {high:.1f}; "
         f"seeds {', '.join(f'{each:.1f}' for each in accuracies)})\n"
         f"  right by what decides: {parts}\n  read wrong: {worst}"
     )

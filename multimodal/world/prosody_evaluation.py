@@ -137,7 +137,7 @@ def summary(name: str, every: Sequence[Measured]) -> dict[str, object]:
     """Figures of models of one kind: means over seeds, intervals over sentences."""
     errors = np.concatenate([each.errors for each in every], axis=1)  # [sentences, 3 seeds, 2]
     errors = errors.reshape(len(errors), len(every), len(NAMES), 2).sum(axis=1)
-    found: dict[str, object] = {"name": name, "seeds": len(every)}
+    found: dict[str, object] = {"name": name, "sentences": len(errors), "seeds": len(every)}
     for index, measure in enumerate(NAMES):
         sums = errors[:, index]
         total = sums.sum(axis=0)
@@ -198,7 +198,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=1400)
     parser.add_argument("--only", type=Path, help="a model's directory")
     parser.add_argument("--plot", type=Path, help="PNG of the first test sentence")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args(words)
     core = CoreEmbeddings.of(options.core, layer=options.layer)
     spoken = test_sentences(options.number)
@@ -206,10 +206,8 @@ def main(words: Sequence[str] | None = None) -> None:
     if options.only is None and not (DATA / "prosody-validation.jsonl").exists():
         prosody_corpus.main(["--out", str(DATA)])
 
-    def shown(found: dict[str, object]) -> None:
-        print(json.dumps(found) if options.json else line(found), flush=True)
-
-    shown({"name": "what was measured"} | _emphasis([compare(spoken, _targets(texts))]))
+    every_kind = [{"name": "what was measured"} | _emphasis([compare(spoken, _targets(texts))])]
+    print(line(every_kind[0]), flush=True)
     kinds = KINDS if options.only is None else {str(options.only): (None, "")}
     for name, (source, look_ahead) in kinds.items():
         every = []
@@ -220,7 +218,10 @@ def main(words: Sequence[str] | None = None) -> None:
             model = load_prosody(directory)
             said = said_of(model, None if model.config.core_dim is None else core, texts)
             every.append(compare(spoken, said))
-        shown(summary(name, every))
+        every_kind.append(summary(name, every))
+        print(line(every_kind[-1]), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps({"models": every_kind}, indent=1) + "\n")
     if options.plot is not None:
         draw(texts[0], said[0], options.plot)
 

@@ -9,17 +9,16 @@
 - *quote*: what is quoted is said higher, who said it lower and faster.
 
 Phones do not tell a synonym from another word: whoever has never heard the pair can but guess, the
-core has read of both. Test sentences have templates that no training sentence has, and in contrast
-and given the synonyms, and some of the colours, adjectives, things and places, of no training
-sentence.
+core has read of both. Test sentences have templates that no training sentence has, and things,
+colours, adjectives, food and places that are in no training sentence.
 """
 
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from multimodal.world.lexicon import CLASSES, SYNONYMS, WordSplit
+from multimodal.world.lexicon import CLASSES, NOUNS, WordSplit
 
 SAID = {
     "focus": 'rate="75%" pitch="+30%" volume="loud"',
@@ -40,6 +39,10 @@ _TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
             "The [X] [Y] is not here, but the [x] [y] is.",
             "I asked for the [X] [Y], and you gave me the [x] [y].",
             "[G] never owned a [X] [Y], only a [x] [y].",
+            "She wanted a [X] [Y], not a [x] [y].",
+            "It looked like a [X] [Y], but it was a [x] [y].",
+            "[G] sold the [X] [Y] and kept the [x] [y].",
+            "Instead of a [X] [Y] they found a [x] [y].",
         ),
         "given": (
             "The [N] came home. The [n] was tired.",
@@ -47,6 +50,10 @@ _TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
             "We have a [N]. Everybody likes the [n].",
             "I like the [N], and [G] likes the [n].",
             "A [N] was in the [P], and a [n] was there too.",
+            "[G] waited for the [N] until the [n] came.",
+            "Look at that [N]! The [n] is here.",
+            "The [N] and the [n] were near the [P].",
+            "Nobody wanted the [N], because the [n] was old.",
         ),
         "list": (
             "We bought [f], [f] and [f].",
@@ -76,8 +83,10 @@ _TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 _PART = re.compile(r"\[(\w)\]|([\w'’]+)|(\W+?)")
-_KEPT_SYNONYMS, _KEPT_WORDS = 11, 0.7
-"""What training draws from: sets of synonyms, and the share of the words of a class."""
+_KEPT = 0.7
+"""Share of the things and of the words of a class that training draws from."""
+_SHARE_NAMED = 0.6
+"""Of the things that are spoken of first, those that have another name."""
 
 
 @dataclass(frozen=True)
@@ -132,15 +141,19 @@ def members(name: str, part: str) -> tuple[str, ...]:
     """The words of a class that the sentences of training, or those of the test, draw."""
     words = sorted(CLASSES[name])
     random.Random(f"prosody {name}").shuffle(words)
-    number = round(_KEPT_WORDS * len(words))
+    number = round(_KEPT * len(words))
     return tuple(words[:number] if part == "train" else words[number:])
 
 
-def synonyms(part: str) -> tuple[tuple[str, ...], ...]:
-    """Sets of words for the same thing that training, or the test, draws."""
-    sets = [(word, *others) for word, others in sorted(SYNONYMS.items())]
-    random.Random("prosody synonyms").shuffle(sets)
-    return tuple(sets[:_KEPT_SYNONYMS] if part == "train" else sets[_KEPT_SYNONYMS:])
+def things(part: str) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
+    """What the sentences of training or test speak of: what has several names, and what has one."""
+    kept = []
+    for is_named in (True, False):
+        names = sorted(each for each in NOUNS if (len(each) > 1) == is_named)
+        random.Random("prosody things").shuffle(names)
+        number = round(_KEPT * len(names))
+        kept.append(tuple(names[:number] if part == "train" else names[number:]))
+    return kept[0], kept[1]
 
 
 def drawn(template: str, rng: random.Random, *, kind: str, part: str) -> ProsodySentence:
@@ -179,7 +192,7 @@ class _Slots:
     """What the slots of one sentence hold, so that a later one can be the same as an earlier."""
 
     def __init__(self, rng: random.Random, part: str, *, besides: Iterable[str]) -> None:
-        self._rng, self._part, self._sets = rng, part, synonyms(part)
+        self._rng, self._part, self._things = rng, part, things(part)
         self._seen = set(besides)
         self._first: dict[str, str] = {}
         # Just one half of a pair differs: which one is contrasted is then beyond doubt.
@@ -193,7 +206,7 @@ class _Slots:
             self._first["x"] = self._new(members(self._modifiers, self._part))
             return self._first["x"], ""
         if slot in "YN":
-            named = rng.choice(self._sets)
+            named = self._unseen(self._things[rng.random() >= _SHARE_NAMED])
             self._first["y"] = self._first["n"] = self._new(named)
             return self._first["n"], ""
         if slot == "x":
@@ -202,18 +215,22 @@ class _Slots:
             return self._first["x"], "repeated"
         if slot in "yn":
             first = self._first[slot]
-            own = next(named for named in self._sets if first in named)
+            every = [*self._things[0], *self._things[1]]
+            own = next(named for named in every if first in named)
             is_new = self._differs == "y" if slot == "y" else rng.random() < 0.5
             if is_new:
-                others = [each for each in self._sets if not self._seen.intersection(each)]
-                return self._new([word for named in others for word in named]), "new"
-            if rng.random() < 0.3:
+                return self._new(self._unseen(every)), "new"
+            if len(own) == 1 or rng.random() < 0.3:
                 return first, "repeated"
             return rng.choice([word for word in own if word != first]), "synonym"
         name = {"G": "given", "P": "place", "f": "food", "c": "colour"}[slot]
         return self._new(members(name, self._part)), ""
 
-    def _new(self, words: tuple[str, ...] | list[str]) -> str:
+    def _unseen(self, things: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+        """Something that the sentence has by no name."""
+        return self._rng.choice([each for each in things if not self._seen.intersection(each)])
+
+    def _new(self, words: tuple[str, ...]) -> str:
         """A word that the sentence has not."""
         word = self._rng.choice([word for word in words if word not in self._seen])
         self._seen.add(word)

@@ -4,8 +4,9 @@ A real core knows from its pre-training that Alaric is a king, that a locker has
 nobody counts, that a hound is a dog. The speaking core learns as much of the words of
 :mod:`multimodal.world.lexicon`, held-out ones among them, from sentences that say what things are
 and do, and besides (:mod:`multimodal.world.speaking`) from the templates of training with all words
-in them. It is text alone: nothing says how anything is read aloud, and no test template is among
-it.
+in them, and from texts in which it matters what was spoken of before
+(:mod:`multimodal.world.mentions`). It is text alone: nothing says how anything is read aloud, and
+no test template is among it.
 """
 
 import random

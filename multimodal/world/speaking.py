@@ -13,13 +13,14 @@ from itertools import islice
 from pathlib import Path
 
 from language.tokenizer import train_bpe
-from multimodal.world import reading_matter, written_sentences
+from multimodal.world import mentions, reading_matter, written_sentences
 from multimodal.world.lexicon import WordSplit
 from speech.normalization.data import spoken
 from speech.normalization.rules import language
 
-_SHARE_WRITTEN = 0.4
-"""Of the core's reading matter that is text as training sentences have it, with all words."""
+_SHARE_WRITTEN, _SHARE_MENTIONS = 0.25, 0.4
+"""Of the core's reading matter that is text as training sentences have it, with all words; and in
+which it matters what was spoken of before."""
 _SHARE_TWO = 0.3
 """Of lines that hold two sentences."""
 _TOKENIZER_TEXTS = 40000
@@ -31,12 +32,16 @@ def core_texts(*, seed: int) -> Iterator[str]:
     rng = random.Random(f"core {seed}")
     told = reading_matter.sentences(seed=seed)
     written = written_sentences.sentences(split="train", seed=seed + 1, words="all")
+    mentioned = mentions.sentences(seed=seed)
+    shares = [_SHARE_WRITTEN, _SHARE_MENTIONS, 1 - _SHARE_WRITTEN - _SHARE_MENTIONS]
     while True:
-        drawn = [
-            next(written).text if rng.random() < _SHARE_WRITTEN else next(told)
-            for _ in range(rng.randint(1, 3))
-        ]
-        yield " ".join(drawn)
+        kinds = rng.choices(("written", "mentions", "told"), shares, k=rng.randint(1, 3))
+        drawn = {
+            "written": lambda: next(written).text,
+            "mentions": lambda: next(mentioned),
+            "told": lambda: next(told),
+        }
+        yield " ".join(drawn[kind]() for kind in kinds)
 
 
 def write_core_data(directory: Path, *, number: int, seed: int) -> None:

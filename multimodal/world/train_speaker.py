@@ -31,8 +31,8 @@ SPEAKER = RUNS / "speaker"
 """Where the whole speaker goes."""
 CORE_LAYER = 3
 """Of 4, after which embeddings are taken: the paper's is the 16th of 32."""
-_CORE_TEXTS = 120_000
-_RECORDINGS = 3_000
+_CORE_TEXTS = 200_000
+_RECORDINGS = 6_000
 _WRITTEN: dict[WordSplit, int] = {"train": 55_000, "validation": 500}
 
 

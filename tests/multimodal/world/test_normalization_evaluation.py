@@ -50,7 +50,7 @@ def test_what_is_read_wrong_is_counted_where_it_belongs():
     assert with_years and found.accuracy == pytest.approx(100 * (1 - wrong / NUMBER))
     assert found.wrong_by_rule["year"] == found.by_rule["year"] > 0
     assert set(+found.wrong_by_rule) == {"year"}
-    assert "read wrong: year 100.0 %" in line("years", [found])
+    assert "read wrong: year 100.0 %" in line(summary("years", [found]))
 
 
 def test_the_papers_figures_stand_beside_as_many_kinds():
